@@ -1,0 +1,1 @@
+"""Image-level self-supervision: backbones, configs and the training engine; knows nothing of video."""

@@ -1,0 +1,17 @@
+"""Shared fixtures: the real data named by VIDTRACK_DATA, which CI must have."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data; skips outside CI when VIDTRACK_DATA is unset, fails in CI."""
+    folder = os.environ.get("VIDTRACK_DATA")
+    if folder and (Path(folder) / "eval").is_dir():
+        return Path(folder)
+    if os.environ.get("CI") or folder:
+        pytest.fail("VIDTRACK_DATA must name the folder of real data (with eval/, golden/, train/)")
+    pytest.skip("needs real data: set VIDTRACK_DATA to the folder that holds eval/, golden/ and train/")
