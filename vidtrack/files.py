@@ -81,3 +81,10 @@ def write_json(path: Path | str, value: Any, overwrite: bool = True) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic_file(path, overwrite) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def bundled_configs() -> Path:
+    """The folder of the configs that come with vidtrack: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"

@@ -7,6 +7,8 @@ borders of the two images coincide, not their corner pixels' centres.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,9 +44,7 @@ def cell_to_pixel(xy: Tensor, stride: int) -> Tensor:
 
 def rescale_points(xy: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
     """Points `(x, y)` `[..., 2]` of an image of size `source` (height, width) in one resized to `target`."""
-    factor = torch.tensor(
-        [target[1] / source[1], target[0] / source[0]], dtype=xy.dtype, device=xy.device
-    )
+    factor = torch.tensor([target[1] / source[1], target[0] / source[0]], dtype=xy.dtype, device=xy.device)
     return (xy + 0.5) * factor - 0.5
 
 
@@ -72,24 +72,34 @@ def to_cells(label_map: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     return F.avg_pool2d(pad_to_stride(resized, stride), stride)[0]  # [K, h, w]
 
 
-def to_pixels(label_map: Tensor, size: tuple[int, int], stride: int, original: tuple[int, int]) -> Tensor:
+def to_pixels(
+    label_map: Tensor,
+    size: tuple[int, int],
+    stride: int,
+    original: tuple[int, int],
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> Tensor:
     """Up-sample a label map of cells to the original pixels in one bilinear step, padding removed.
 
     Args:
         label_map: float `[K, h, w]` at cells.
         size: working size `(height, width)` of the embedding, of which the cells are the padded grid.
         stride: pixels per cell.
-        original: `(height, width)` of the result.
+        original: `(height, width)` of the whole result.
+        rows, columns: the part of the result that is wanted.
 
     Returns:
-        float `[K, H, W]`.
+        float `[K, H, W]`, or the wanted part of it.
     """
-    rows = _source_rows(original[0], size[0], stride, label_map.shape[1], label_map)  # [H, h]
-    columns = _source_rows(original[1], size[1], stride, label_map.shape[2], label_map)  # [W, w]
-    return rows @ (label_map @ columns.T)  # [K, h, w] -> [K, h, W] -> [K, H, W]
+    like = (str(label_map.dtype).removeprefix("torch."), str(label_map.device))
+    vertical = _interpolation(original[0], size[0], stride, label_map.shape[1], *like)[rows]  # [H, h]
+    horizontal = _interpolation(original[1], size[1], stride, label_map.shape[2], *like)[columns]  # [W, w]
+    return vertical @ (label_map @ horizontal.T)  # [K, h, w] -> [K, h, W] -> [K, H, W]
 
 
-def _source_rows(length: int, working: int, stride: int, count: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=8)
+def _interpolation(length: int, working: int, stride: int, count: int, dtype: str, device: str) -> Tensor:
     """Matrix `[length, count]` of the linear interpolation from cells to pixels along one axis."""
     pixel = torch.arange(length, dtype=torch.float64)
     position = pixel_to_cell((pixel + 0.5) * (working / length) - 0.5, stride).clamp(0, count - 1)
@@ -99,4 +109,4 @@ def _source_rows(length: int, working: int, stride: int, count: int, like: Tenso
     matrix = torch.zeros(length, count, dtype=torch.float64)
     matrix.scatter_add_(1, low[:, None], (1 - share)[:, None])
     matrix.scatter_add_(1, high[:, None], share[:, None])
-    return matrix.to(like)
+    return matrix.to(device, getattr(torch, dtype))

@@ -1,0 +1,325 @@
+"""The training engine: one Lightning Trainer factory, one sampler, exact resume, a clean stop.
+
+Everything random in a run is a pure function of (seed, step, position), so a run that was stopped
+and resumed sees the same batches and ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pretrain.config import Config
+from pretrain.errors import InputError
+
+CHECKPOINT = "last.ckpt"
+Draw = tuple[int, int, int, int]  # seed, step, position in the batch, index of the sample
+
+
+class Optimizer(Config):
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with linear warm-up and cosine decay."""
+
+    steps: int = 1000
+    batch: int = 16
+    learning_rate: float = 3e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 5e-4
+    warmup_steps: int = 100
+    final_ratio: float = 0.01
+
+
+class Engine(Config):
+    """How a run is carried out; none of these changes what is learned, except the precision."""
+
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    workers: int = 0
+    checkpoint_minutes: float = 8.0
+    log_every: int = 10
+
+
+class StepSampler(Sampler[list[Draw]]):
+    """Batches of draws for the steps `first_step .. steps - 1`: a pure function of the seed and the step.
+
+    The samples are visited in a new random order in each pass over the data, without regard to where
+    a step or a resumed run begins.
+
+    Args:
+        length: number of samples.
+        batch: samples in a step.
+        steps: number of steps of the whole run.
+        seed: the run's seed.
+        first_step: the step to begin with (the number of steps already done).
+    """
+
+    def __init__(self, length: int, batch: int, steps: int, seed: int, first_step: int = 0) -> None:
+        self.length, self.batch, self.steps, self.seed, self.first_step = (
+            length,
+            batch,
+            steps,
+            seed,
+            first_step,
+        )
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.first_step)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        orders: dict[int, np.ndarray] = {}
+        for step in range(self.first_step, self.steps):
+            draws = []
+            for position in range(self.batch):
+                epoch, place = divmod(step * self.batch + position, self.length)
+                if epoch not in orders:
+                    orders = {e: o for e, o in orders.items() if e == epoch - 1}
+                    orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                draws.append((self.seed, step, position, int(orders[epoch][place])))
+            yield draws
+
+
+def draw_rng(draw: Draw) -> np.random.Generator:
+    """The random generator of one draw: the same in every process and after every resume."""
+    seed, step, position, _ = draw
+    return np.random.default_rng([seed, step, position, 1])
+
+
+def loader(
+    dataset: Dataset[Any],
+    sampler: StepSampler,
+    workers: int,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
+    """DataLoader over a data set whose `__getitem__` takes a `Draw`."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=False,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def cosine_warmup(step: int, settings: Optimizer) -> float:
+    """Factor of the learning rate at a step: linear warm-up, then half a cosine to `final_ratio`."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    span = max(1, settings.steps - settings.warmup_steps)
+    progress = min(1.0, (step - settings.warmup_steps) / span)
+    return settings.final_ratio + (1 - settings.final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def make_optimizer(module: torch.nn.Module, settings: Optimizer) -> dict[str, Any]:
+    """What `configure_optimizers` returns: AdamW without weight decay on biases and norms."""
+    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_warmup(step, settings))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class RunCallback(Callback):
+    """Checkpoints on time, stops on time or on a signal, and reports loss and throughput.
+
+    Args:
+        out: folder of the run.
+        settings: see `Engine`.
+        batch: samples in a step, for the throughput.
+        max_minutes: stop (with a checkpoint) after so long; None: never.
+        report: called with a dict `step, steps, loss, learning_rate, samples_per_second, ...`.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        settings: Engine,
+        batch: int,
+        max_minutes: float | None,
+        report: Callable[[dict[str, float]], None] | None,
+    ) -> None:
+        self.out, self.settings, self.batch = out, settings, batch
+        self.max_minutes, self.report = max_minutes, report
+        self.interrupted = threading.Event()
+        self.out_of_time = False
+        self.began = self.saved = self.reported = time.monotonic()
+        self.first_step = self.reported_step = 0
+        self.before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.began = self.saved = self.reported = time.monotonic()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, lambda *_: self.interrupted.set())
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.first_step = self.reported_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        if step % self.settings.log_every == 0 or step == trainer.max_steps:
+            metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+            rate = (step - self.reported_step) * self.batch / max(1e-9, now - self.reported)
+            record = {
+                "step": step,
+                "steps": trainer.max_steps,
+                **metrics,
+                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "samples_per_second": rate,
+                "minutes": (now - self.began) / 60,
+                "minutes_left": (now - self.began)
+                / 60
+                * (trainer.max_steps - step)
+                / max(1, step - self.first_step),
+            }
+            self.reported, self.reported_step = now, step
+            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            if self.report:
+                self.report(record)
+            if not math.isfinite(metrics.get("loss", 0.0)):
+                raise RuntimeError(f"the loss is not finite at step {step}; try a lower learning rate")
+        if self.max_minutes is not None and now - self.began >= 60 * self.max_minutes:
+            self.out_of_time = True
+        if self.interrupted.is_set() or self.out_of_time:
+            trainer.should_stop = True
+        elif now - self.saved >= 60 * self.settings.checkpoint_minutes:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.save(trainer)
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write the checkpoint atomically."""
+        partial = self.out / f"{CHECKPOINT}.partial"
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self.out / CHECKPOINT)
+        self.saved = time.monotonic()
+
+
+def make_trainer(
+    callback: RunCallback, optimizer: Optimizer, engine: Engine, device: str = "auto"
+) -> L.Trainer:
+    """The one Trainer factory.
+
+    Args:
+        callback: see `RunCallback`.
+        optimizer: for the number of steps.
+        engine: see `Engine`; precision "auto" is bf16 autocast on every device but MPS.
+        device: "auto", "cpu", "cuda" or "mps".
+    """
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    mps = device == "mps" or (
+        device == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available()
+    )
+    half = engine.precision == "bf16" or (engine.precision == "auto" and not mps)
+    return L.Trainer(
+        accelerator={"cuda": "gpu"}.get(device, device),
+        devices=1 if device in ("cpu", "mps") else "auto",
+        precision="bf16-mixed" if half else "32-true",
+        max_steps=optimizer.steps,
+        max_epochs=-1,
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=callback.out,
+    )
+
+
+def steps_done(out: Path) -> int:
+    """Number of steps in the run's checkpoint, 0 if there is none.
+
+    Raises:
+        InputError: the checkpoint can't be read.
+    """
+    path = out / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:  # any damage of the file ends here
+        raise InputError(f"{path} can't be read; remove it to begin the run anew.") from error
+
+
+def prepare_run(out: Path, config: Config, overwrite: bool) -> int:
+    """Make or continue the folder of a run; returns the number of steps already done.
+
+    A folder with the same resolved config is continued. The config, the versions and the git commit are
+    written beside the results.
+
+    Raises:
+        InputError: the folder holds something else, or a run of another config, and `overwrite` is False.
+    """
+    resolved = config.model_dump(mode="json")
+    record = out / "config.json"
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        before = json.loads(record.read_text())["config"] if record.is_file() else None
+        if before is None:
+            raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
+        if before != resolved:
+            changed = sorted(k for k in resolved.keys() | before.keys() if resolved.get(k) != before.get(k))
+            raise InputError(
+                f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
+                "or add --overwrite to begin anew."
+            )
+        return steps_done(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out} can't be made: {error.strerror}; choose another --out.") from error
+    for name in (CHECKPOINT, "log.jsonl", "tracker.safetensors"):
+        (out / name).unlink(missing_ok=True)
+    record.write_text(
+        json.dumps({"config": resolved, "versions": versions(), "commit": git_commit()}, indent=2) + "\n"
+    )
+    return 0
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("torch", "torchvision", "lightning", "numpy", "av", "opencv-python")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree, with `+` if it has changes; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        ask = ["git", "-C", str(here)]
+        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+        return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

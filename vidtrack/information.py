@@ -1,0 +1,78 @@
+"""What `vidtrack info` tells: versions and device, and what to expect of a video."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidtrack.benchmark.environment import peak_memory_mb, versions
+from vidtrack.labels.masks import Masks
+from vidtrack.model.embedder import choose_device, fast_dtype
+from vidtrack.tracker import load
+from vidtrack.video import probe, read_frame
+
+
+def describe_machine(device: str = "auto", threads: int | None = None) -> dict[str, str]:
+    """Versions, device and threads, as lines of text by name."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = choose_device(device)
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else ""
+    dtype = str(fast_dtype(where)).removeprefix("torch.")
+    return {
+        **versions(),
+        "device": f"{where} {name} ({dtype}, {torch.get_num_threads()} threads)".replace("  ", " "),
+    }
+
+
+def describe_video(
+    path: Path, tracker: str = "default", device: str = "auto", threads: int | None = None
+) -> dict[str, str]:
+    """Size, rate and length of a video, and the time and memory that `propagate` will take here.
+
+    The expectation is measured: the video's first frame is tracked a few times with a quarter of the
+    picture as object, the memory full.
+
+    Raises:
+        InputError: not a usable video, or an unknown tracker.
+    """
+    about = probe(path)
+    first = read_frame(path, 0)
+    loaded = load(tracker, device=device, threads=threads)
+    height, width = first.image.shape[:2]
+    ids = np.zeros((height, width), np.uint8)
+    ids[height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
+    session = loaded.session()
+    session.step(first.image, Masks(ids))
+    for _ in range(loaded.settings.context):
+        session.step(first.image)
+    began = time.perf_counter()
+    repeats = 2
+    for _ in range(repeats):
+        session.step(first.image)
+    seconds = (time.perf_counter() - began) / repeats
+    rate = f"{float(about.rate):.3f}".rstrip("0").rstrip(".")
+    lines = {
+        "video": f"{path} ({about.codec}{', with sound' if about.has_audio else ''})",
+        "frames": "unknown" if about.frames is None else str(about.frames),
+        "size": f"{about.width} x {about.height}"
+        + (f", rotated by {about.rotation}" if about.rotation else ""),
+        "rate": f"{rate} frames/s ({about.rate.numerator}/{about.rate.denominator})",
+        "duration": "unknown" if about.duration is None else f"{about.duration:.2f} s",
+        "expected speed": f"{1 / seconds:.1f} frames/s with one object (tracker {loaded.name})",
+    }
+    if about.frames is not None:
+        lines["expected time"] = f"{_clock(about.frames * seconds)}"
+    peak = peak_memory_mb()
+    if peak is not None:
+        lines["expected memory"] = f"{peak / 1000:.1f} GB, whatever the number of frames"
+    return lines
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,1 @@
+"""Learning to point from raw, unlabelled video: frames, clips, objectives, training."""

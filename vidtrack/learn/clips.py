@@ -1,0 +1,106 @@
+"""Training clips: a few frames of one video in two views that differ by a known flip and zoom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pretrain.engine import Draw, draw_rng
+from vidtrack.learn.settings import Clips
+
+
+@dataclass
+class Clip:
+    """One drawn clip.
+
+    Attributes:
+        frames: uint8 `[T, crop, crop, 3]` RGB, the first view.
+        window: `(x, y, side, mirrored)` of the second view within the first, in units of the crop's side.
+    """
+
+    frames: np.ndarray
+    window: tuple[float, float, float, bool]
+
+
+class ClipDataset(Dataset[Clip]):
+    """Draws clips from decoded videos; the randomness comes from the draw alone.
+
+    Args:
+        videos: uint8 `[T, H, W, 3]` each, short side at least `settings.crop`.
+        settings: see `Clips`.
+    """
+
+    def __init__(self, videos: list[np.ndarray], settings: Clips) -> None:
+        self.videos, self.settings = videos, settings
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, draw: Draw) -> Clip:
+        settings, rng = self.settings, draw_rng(draw)
+        video = self.videos[draw[-1]]
+        count, crop = settings.frames, settings.crop
+        low, high = settings.gap
+        widest = (len(video) - 1) // max(1, count - 1)  # short videos take a smaller gap
+        gap = int(rng.integers(min(low, widest), min(high, widest) + 1))
+        start = int(rng.integers(0, len(video) - gap * (count - 1)))
+        order = start + gap * (rng.permutation(count) if settings.permute else np.arange(count))
+        top = int(rng.integers(0, video.shape[1] - crop + 1))
+        left = int(rng.integers(0, video.shape[2] - crop + 1))
+        frames = np.stack([video[i, top : top + crop, left : left + crop] for i in order])
+        if rng.random() < 0.5:
+            frames = frames[:, :, ::-1]
+        side = float(rng.uniform(*settings.zoom))
+        x, y = (float(v) for v in rng.uniform(0, 1 - side, size=2))
+        return Clip(np.ascontiguousarray(frames), (x, y, side, bool(rng.random() < settings.flip)))
+
+
+def collate(clips: list[Clip]) -> tuple[Tensor, Tensor]:
+    """Batch of clips: uint8 `[B, T, 3, H, W]` and the windows float `[B, 4]` (x, y, side, mirrored)."""
+    frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
+    windows = torch.tensor([[*clip.window[:3], float(clip.window[3])] for clip in clips])
+    return frames.permute(0, 1, 4, 2, 3), windows
+
+
+def warp_grid(windows: Tensor, size: int) -> Tensor:
+    """Where each place of the second view lies in the first.
+
+    Args:
+        windows: `[B, 4]`: x, y, side (units of the first view's side), mirrored (0 or 1).
+        size: places per side of the second view.
+
+    Returns:
+        `[B, size, size, 2]`: (x, y) in units of the first view's side, 0..1.
+    """
+    place = (torch.arange(size, device=windows.device) + 0.5) / size  # centres, [size]
+    x, y, side, mirrored = windows.unbind(dim=1)
+    across = torch.where(mirrored[:, None] > 0, 1 - place, place)  # [B, size]
+    columns = x[:, None] + side[:, None] * across
+    rows = y[:, None] + side[:, None] * place
+    shape = (len(windows), size, size)
+    return torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], dim=-1)
+
+
+def second_view(frames: Tensor, windows: Tensor) -> Tensor:
+    """Warp the first view `[B, T, 3, H, H]` (0..1) to the second, bilinear; same shape."""
+    batch, count, channels, height, width = frames.shape
+    grid = warp_grid(windows, height) * 2 - 1
+    flat = frames.reshape(batch, count * channels, height, width)
+    warped = F.grid_sample(flat, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return warped.reshape(frames.shape)
+
+
+def nearest_cells(windows: Tensor, cells: int) -> Tensor:
+    """For each cell of the second view the index of the first view's cell that holds it, int64 `[B, cells²]`."""
+    place = (warp_grid(windows, cells) * cells).floor().long().clamp(0, cells - 1)  # [B, c, c, 2]
+    return (place[..., 1] * cells + place[..., 0]).flatten(1)
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """uint8 0..255 to float 0..1."""
+    return frames.float().div_(255)

@@ -1,0 +1,198 @@
+"""Windowed top-k attention in tiles: exact, and no full affinity is ever built.
+
+The query frame is cut into tiles of 8x8 cells. All the windows of a tile lie in one square of
+`8 + 2 * radius` cells per memory frame, so a tile needs one small matrix product per memory frame. Two things
+make it fast on a CPU:
+
+- Which keys of the square are outside a query's window, or outside the frame, is part of the product: extra
+  channels (the query's row and column in the tile, one-hot, against a penalty for the keys that they may
+  not see) push such scores below -1. Valid scores gain an exact zero.
+- The k largest scores lie in the k groups of keys with the largest maxima, so that the costly selection
+  runs over k groups instead of all keys. This is exact too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TILE = 8  # cells per side of a query tile
+PENALTY = 4.0  # a power of two, exact in bfloat16; unit vectors score at most 1, so it always loses
+CHUNK_BYTES = 24 * 2**20  # working set of keys and scores of one chunk of tiles
+
+
+@dataclass
+class Pointers:
+    """Where the query cells point to.
+
+    Attributes:
+        cells: int64 `[n]`, the query cells that were computed, as `row * w + column`.
+        index: int64 `[n, k]`, memory cells as `(frame * h + row) * w + column`, best first.
+        weight: float32 `[n, k]`, sums to 1 over k; a window with fewer than k cells has zero weights.
+    """
+
+    cells: Tensor
+    index: Tensor
+    weight: Tensor
+
+
+def topk(
+    query: Tensor,
+    memory: list[Tensor],
+    radius: int,
+    k: int,
+    temperature: float,
+    active: Tensor | None = None,
+) -> Pointers:
+    """The k best memory cells of each query cell within its window, softmax-weighted.
+
+    The window is square: keys with |dx|, |dy| <= radius cells, in every memory frame. The k are the best of
+    all frames together (Jabri et al. 2020, arXiv 2006.14613).
+
+    Args:
+        query: unit embeddings `[h, w, C]`.
+        memory: unit embeddings `[h, w, C]` of each memory frame, same dtype and device.
+        radius: half side of the window in cells.
+        k: number of pointers per query cell.
+        temperature: of the softmax over the k scores.
+        active: bool `[h, w]`; tiles without an active cell are left out of the result. None: all cells.
+
+    Returns:
+        Pointers of all cells of the tiles that were computed.
+    """
+    height, width, channels = query.shape
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    tiles = _active_tiles(active, rows, columns, query.device)
+    side = TILE + 2 * radius
+    k = min(k, len(memory) * min(side, 2 * radius + 1) ** 2)
+    padded = [_pad(frame, rows, columns, radius) for frame in memory]  # [rows*8+2r, columns*8+2r, C+1]
+    window = _window_channels(radius, query)  # [side, side, 16]
+    one_hot = _tile_channels(query)  # [64, 17]
+    queries = F.pad(query, (0, 0, 0, columns * TILE - width, 0, rows * TILE - height))
+    queries = queries.view(rows, TILE, columns, TILE, channels).transpose(1, 2)  # [rows, columns, 8, 8, C]
+    per_tile = len(memory) * side * side * (channels + 17 + TILE * TILE) * query.element_size()
+    chunk = max(1, CHUNK_BYTES // per_tile)
+    depth = channels + 17
+    keys = query.new_empty(min(chunk, max(1, len(tiles))), len(memory), side, side, depth)
+    keys[..., channels + 1 :] = window
+    found = []
+    for part in tiles.split(chunk):
+        row, column = part // columns, part % columns
+        for place, (r, c) in enumerate(zip(row.tolist(), column.tolist(), strict=True)):
+            top, left = r * TILE, c * TILE
+            for frame, map_ in enumerate(padded):
+                keys[place, frame, :, :, : channels + 1] = map_[top : top + side, left : left + side]
+        q = queries[row, column].flatten(1, 2)  # [t, 64, C]
+        q = torch.cat([q, one_hot.expand(len(part), -1, -1)], dim=-1)  # [t, 64, C+17]
+        found.append(_select(q, keys[: len(part)], k))
+    score = torch.cat([f[0] for f in found]) if found else query.new_empty(0, TILE * TILE, k)
+    places = torch.cat([f[1] for f in found]) if found else tiles.new_empty(0, TILE * TILE, k)
+    return _assemble(score, places, tiles, columns, side, radius, height, width, temperature)
+
+
+def read(pointers: Pointers, values: Tensor) -> Tensor:
+    """Copy values through the pointers.
+
+    Args:
+        pointers: see `topk`.
+        values: float `[M * h * w, K]`, one row per memory cell.
+
+    Returns:
+        float `[n, K]`: for each computed query cell the weighted mean of the values it points to.
+    """
+    gathered = values[pointers.index.flatten()].view(*pointers.index.shape, -1)  # [n, k, K]
+    return torch.bmm(pointers.weight[:, None].to(values.dtype), gathered)[:, 0]
+
+
+def _active_tiles(active: Tensor | None, rows: int, columns: int, device: torch.device) -> Tensor:
+    if active is None:
+        return torch.arange(rows * columns, device=device)
+    grid = F.pad(active, (0, columns * TILE - active.shape[1], 0, rows * TILE - active.shape[0]))
+    return grid.view(rows, TILE, columns, TILE).any(dim=3).any(dim=1).flatten().nonzero()[:, 0]
+
+
+def _pad(frame: Tensor, rows: int, columns: int, radius: int) -> Tensor:
+    """Embedding `[h, w, C]` to `[rows*8 + 2r, columns*8 + 2r, C+1]`; channel C is a penalty outside the frame."""
+    height, width, channels = frame.shape
+    padded = frame.new_zeros(rows * TILE + 2 * radius, columns * TILE + 2 * radius, channels + 1)
+    padded[..., channels] = -PENALTY
+    padded[radius : radius + height, radius : radius + width, :channels] = frame
+    padded[radius : radius + height, radius : radius + width, channels] = 0
+    return padded
+
+
+def _window_channels(radius: int, like: Tensor) -> Tensor:
+    """`[side, side, 16]`: per row (and column) of a tile, the penalty of the key rows it may not see."""
+    key = torch.arange(TILE + 2 * radius, device=like.device)
+    own = torch.arange(TILE, device=like.device)
+    unseen = (key[:, None] < own) | (key[:, None] > own + 2 * radius)  # [side, 8]
+    penalty = unseen.to(like.dtype) * -PENALTY
+    side = len(key)
+    return torch.cat(
+        [penalty[:, None].expand(side, side, TILE), penalty[None].expand(side, side, TILE)], dim=-1
+    )
+
+
+def _tile_channels(like: Tensor) -> Tensor:
+    """`[64, 17]`: a one for the frame's border channel, then one-hot row and column of each tile cell."""
+    eye = torch.eye(TILE, dtype=like.dtype, device=like.device)
+    rows, columns = eye[:, None].expand(TILE, TILE, TILE), eye[None].expand(TILE, TILE, TILE)
+    border = eye.new_ones(TILE, TILE, 1)
+    return torch.cat([border, rows, columns], dim=-1).flatten(0, 1)
+
+
+def _select(query: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best keys of each query of a chunk of tiles.
+
+    Args:
+        query: `[t, 64, D]`.
+        keys: `[t, M, side, side, D]`.
+
+    Returns:
+        Scores `[t, 64, k]` and places int64 `[t, 64, k]` as `(frame * side + row) * side + column`.
+    """
+    count, frames, side, _, depth = keys.shape
+    flat = keys.view(count * frames, side * side, depth)
+    repeated = query[:, None].expand(-1, frames, -1, -1).reshape(count * frames, -1, depth)
+    scores = torch.bmm(repeated, flat.transpose(1, 2))  # [t*M, 64, side²]
+    cells = scores.shape[1]
+    scores = scores.view(count, frames, cells, side, side)
+    best = scores.amax(dim=-1).transpose(1, 2).reshape(count, cells, frames * side)  # one group per key row
+    groups = best.topk(min(k, frames * side), dim=-1).indices  # [t, 64, g]: frame * side + row
+    frame, row = groups // side, groups % side
+    tile = torch.arange(count, device=keys.device)[:, None, None]
+    cell = torch.arange(cells, device=keys.device)[None, :, None]
+    line = ((tile * frames + frame) * cells + cell) * side + row
+    candidates = scores.view(-1, side)[line.flatten()].view(count, cells, -1)  # [t, 64, g*side]
+    value, place = candidates.topk(k, dim=-1)
+    group = groups.gather(-1, place // side)
+    return value, group * side + place % side
+
+
+def _assemble(
+    score: Tensor,
+    place: Tensor,
+    tiles: Tensor,
+    columns: int,
+    side: int,
+    radius: int,
+    height: int,
+    width: int,
+    temperature: float,
+) -> Pointers:
+    """From places in tiles to cells of the frame; drops the cells that pad the last tiles."""
+    own = torch.arange(TILE, device=tiles.device)
+    top, left = tiles // columns * TILE, tiles % columns * TILE
+    row = (top[:, None, None] + own[:, None]).expand(-1, TILE, TILE).flatten(1)  # [t, 64]
+    column = (left[:, None, None] + own[None, :]).expand(-1, TILE, TILE).flatten(1)
+    frame = place // (side * side)
+    key_row = top[:, None, None] - radius + place // side % side
+    key_column = left[:, None, None] - radius + place % side
+    index = (frame * height + key_row.clamp(0, height - 1)) * width + key_column.clamp(0, width - 1)
+    inside = (row < height) & (column < width)
+    value = score.float()[inside]
+    value = value.masked_fill(value < -PENALTY / 2, float("-inf"))  # a window smaller than k
+    return Pointers((row * width + column)[inside], index[inside], (value / temperature).softmax(dim=-1))

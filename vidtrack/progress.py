@@ -1,0 +1,79 @@
+"""Progress bars of the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Frames per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} frames/s")
+
+
+def _bars(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def frame_progress(what: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar over frames with frames per second and time left; yields `update(done, total)`."""
+    with _bars(quiet) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def sequence_progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar over the frames of all sequences; yields `update(sequence, done, total)`."""
+    with _bars(quiet) as bars:
+        task = bars.add_task("benchmark", total=None)
+        yield lambda name, done, total: bars.update(task, description=name, completed=done, total=total)
+
+
+@contextmanager
+def training_progress(
+    quiet: bool,
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, float]], None]]]:
+    """Yields `decoding(done, total)` and `report(record)`, which prints a line per report."""
+
+    def decoding(done: int, total: int) -> None:
+        if not quiet and (done % 100 == 0 or done == total):
+            print(f"decoded {done} of {total} videos", file=sys.stderr, flush=True)
+
+    def report(record: dict[str, float]) -> None:
+        if quiet:
+            return
+        shown = {"loss", "learning_rate", "samples_per_second", "step", "steps", "minutes", "minutes_left"}
+        parts = "  ".join(f"{key} {value:.3f}" for key, value in record.items() if key not in shown)
+        print(
+            f"step {record['step']:.0f}/{record['steps']:.0f}  loss {record['loss']:.3f}  {parts}  "
+            f"{record['samples_per_second']:.1f} clips/s  {record['minutes_left']:.0f} min left",
+            flush=True,
+        )
+
+    yield decoding, report

@@ -1,0 +1,1 @@
+"""Carrying label maps from annotated frames through a video."""
