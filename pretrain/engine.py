@@ -14,6 +14,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -238,6 +239,10 @@ def make_trainer(
     """
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # The sampler makes a resume exact, and one tree-spec call is deprecated inside Lightning itself.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     mps = device == "mps" or (
         device == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available()
     )

@@ -1,4 +1,4 @@
-"""`vidtrack demo`: a rendered clip with exact ground truth, tracked by the default weights and two baselines."""
+"""`vidtrack demo`: a clip with exact ground truth, tracked by the default weights and two baselines."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def sha256(path: Path | str) -> str:
 
 
 def require_free(path: Path | str, overwrite: bool = False) -> Path:
-    """Return `path` if it may be written: it does not exist, or `overwrite` is set; its parent must be writable.
+    """Return `path` if it may be written: it is free or `overwrite` is set, and its folder is writable.
 
     Raises:
         InputError: `path` exists and `overwrite` is False, or its folder can't be written.

@@ -96,7 +96,7 @@ def second_view(frames: Tensor, windows: Tensor) -> Tensor:
 
 
 def nearest_cells(windows: Tensor, cells: int) -> Tensor:
-    """For each cell of the second view the index of the first view's cell that holds it, int64 `[B, cells²]`."""
+    """For each cell of the second view the cell of the first that holds it: int64 `[B, cells²]`."""
     place = (warp_grid(windows, cells) * cells).floor().long().clamp(0, cells - 1)  # [B, c, c, 2]
     return (place[..., 1] * cells + place[..., 0]).flatten(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import cv2
@@ -91,7 +92,7 @@ def fold_batch_norm(module: M) -> M:
     pairs = [(name, "bn" + name.removeprefix("conv")) for name in names if name.startswith("conv")]
     if isinstance(module, nn.Sequential):
         order = list(names)
-        pairs = list(zip(order, order[1:], strict=False))
+        pairs = list(pairwise(order))
     for conv_name, norm_name in pairs:
         conv, norm = names.get(conv_name), names.get(norm_name)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -1,5 +1,5 @@
 """Pointers: the attention of each query cell over the cells of a memory of frames."""
 
-from vidtrack.pointers.tiles import Pointers, read, topk
+from vidtrack.pointers.tiles import Pointers, as_keys, read, topk
 
-__all__ = ["Pointers", "read", "topk"]
+__all__ = ["Pointers", "as_keys", "read", "topk"]

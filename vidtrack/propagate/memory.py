@@ -14,12 +14,12 @@ class Kept:
 
     Attributes:
         index: frame number.
-        embedding: unit vectors `[h, w, C]`.
+        keys: the frame's embedding as `vidtrack.pointers.as_keys` makes it.
         labels: label map of the cells, float32 `[h, w, K]`; channel 0 is the background.
     """
 
     index: int
-    embedding: Tensor
+    keys: Tensor
     labels: Tensor
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidtrack.pointers import read, topk
+from vidtrack.pointers import as_keys, read, topk
 from vidtrack.propagate.memory import Kept, Memory
 from vidtrack.propagate.settings import Propagation
 
@@ -34,13 +34,13 @@ class Propagator:
             index: frame number, larger than all before.
             embedding: unit vectors `[h, w, C]`.
             labels: float32 `[h, w, K]`, channel 0 background; a cell without any label is all zero. If K has
-                grown since the last frame, the new channels are new objects.
+                grown since the last annotation, the memory begins anew.
         """
-        for kept in self.memory.frames():
-            missing = labels.shape[-1] - kept.labels.shape[-1]
-            if missing > 0:
-                kept.labels = F.pad(kept.labels, (0, missing))
-        self.memory.annotate(Kept(index, embedding, labels))
+        known = self.memory.frames()
+        if known and labels.shape[-1] > known[0].labels.shape[-1]:
+            # Earlier frames call the new objects background, wherever they are: they must not be asked.
+            self.memory = Memory(self.settings.context)
+        self.memory.annotate(Kept(index, as_keys(embedding, self.settings.radius), labels))
 
     def step(self, index: int, embedding: Tensor) -> Tensor:
         """Labels of the next frame, float32 `[h, w, K]`, which sum to 1 in every cell.
@@ -52,12 +52,12 @@ class Propagator:
         if not frames:
             raise ValueError("annotate a frame before the first step")
         height, width, _ = embedding.shape
-        if frames[0].embedding.shape != embedding.shape:
+        if frames[0].labels.shape[:2] != embedding.shape[:2]:
             raise ValueError(f"frame {index} has another size than the annotated frame")
         settings = self.settings
         pointers = topk(
             embedding,
-            [kept.embedding for kept in frames],
+            [kept.keys for kept in frames],
             settings.radius,
             settings.topk,
             settings.temperature,
@@ -69,7 +69,7 @@ class Propagator:
         labels[:, 0] = 1  # what no label can reach is background
         labels[pointers.cells] = normalise(read(pointers, values))
         labels = labels.view(height, width, channels)
-        self.memory.add(Kept(index, embedding, labels))
+        self.memory.add(Kept(index, as_keys(embedding, settings.radius), labels))
         return labels
 
 

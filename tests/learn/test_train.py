@@ -1,0 +1,163 @@
+"""Training end to end on tiny videos: it learns, resumes exactly, and reports what it skipped."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pretrain.errors import InputError
+from vidtrack.learn.frames import build_cache, decode, segments, shares
+from vidtrack.learn.settings import Data, TrackConfig
+from vidtrack.learn.train import train
+from vidtrack.tracker import load
+from vidtrack.video import VideoWriter
+
+
+def write_video(path: Path, frames: int, seed: int, rate: int = 6) -> None:
+    """Blobs of colour that drift over a textured background."""
+    rng = np.random.default_rng(seed)
+    back = rng.integers(0, 255, (10, 14, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    with VideoWriter(path, 96, 64, Fraction(rate)) as writer:
+        for t in range(frames):
+            image = np.roll(back, t, axis=1)[:64, :96].copy()
+            image[20:44, 10 + 2 * t : 34 + 2 * t] = (250, 200, 20)
+            writer.write(image)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for seed in range(3):
+        write_video(folder / f"v{seed}.mp4", 10, seed)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
+def config(**changes: Any) -> TrackConfig:
+    values: dict[str, Any] = {
+        "data": {"short_side": 48, "cache_gb": 0.01},
+        "clips": {"frames": 3, "gap": [1, 1], "crop": 32},
+        "anchors": {"grid": 2, "cross_grid": 2},
+        "model": {"head": [16, 8]},
+        "optimizer": {"steps": 4, "batch": 2, "warmup_steps": 1, "learning_rate": 1e-3},
+        "engine": {"precision": "32", "log_every": 1},
+    }
+    return TrackConfig.model_validate(values | changes)
+
+
+def test_a_stopped_run_ends_with_the_same_weights(videos: Path, tmp_path: Path) -> None:
+    whole = train(videos, config(), tmp_path / "whole", device="cpu")
+    assert whole.done and whole.steps == 4
+    assert [name for name, _ in whole.skipped] == ["broken.mp4"]
+    log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == [1, 2, 3, 4]
+    for _ in range(8):  # stopped again and again, at the latest after each step
+        part = train(videos, config(), tmp_path / "part", device="cpu", max_minutes=0)
+        if part.done:
+            break
+        assert not (tmp_path / "part" / "tracker.safetensors").exists()
+    assert part.done
+    one, two = (load_file(tmp_path / run / "tracker.safetensors") for run in ("whole", "part"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not (tmp_path / "whole" / "frames").exists()  # the cache goes when the run is done
+    tracker = load(tmp_path / "whole" / "tracker.safetensors", device="cpu")
+    assert tracker.settings.radius == 12
+
+
+def test_another_config_never_continues_a_run(videos: Path, tmp_path: Path) -> None:
+    train(videos, config(), tmp_path / "run", device="cpu", max_minutes=0)
+    with pytest.raises(InputError, match=r"other settings \(seed\)"):
+        train(videos, config(seed=1), tmp_path / "run", device="cpu")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("")
+    with pytest.raises(InputError, match="holds no run"):
+        train(videos, config(), tmp_path / "mine", device="cpu")
+
+
+def test_the_loss_falls(videos: Path, tmp_path: Path) -> None:
+    steps = {"steps": 25, "batch": 3, "warmup_steps": 1, "learning_rate": 2e-3}
+    losses: list[float] = []
+    train(
+        videos,
+        config(optimizer=steps),
+        tmp_path / "run",
+        device="cpu",
+        report=lambda record: losses.append(record["loss"]),
+    )
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_classic_objective_learns_too(videos: Path, tmp_path: Path) -> None:
+    changes = {
+        "objective": "colorization",
+        "model": {"input": "l", "head": [16, 8]},
+        "colorization": {"colors": 4, "sampled_pixels": 400},
+        "optimizer": {"steps": 20, "batch": 3, "warmup_steps": 1, "learning_rate": 2e-3},
+    }
+    losses: list[float] = []
+    result = train(
+        videos,
+        config(**changes),
+        tmp_path / "run",
+        device="cpu",
+        report=lambda record: losses.append(record["loss"]),
+    )
+    assert result.done
+    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
+    with pytest.raises(InputError, match="input=l"):
+        train(videos, config(objective="colorization"), tmp_path / "other", device="cpu")
+
+
+def test_decoding_takes_frames_by_their_time(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", 30, 0, rate=30)
+    assert decode(tmp_path / "v.mp4", 48, 6.0).shape == (6, 48, 72, 3)
+    assert len(decode(tmp_path / "v.mp4", 48, 60.0)) == 30
+
+
+def test_the_cache_is_bounded_and_kept(videos: Path, tmp_path: Path) -> None:
+    small = Data(short_side=48, rate=6, cache_gb=3 * 5 * 48 * 48 * 3 * 1.5 / 1e9)
+    cache = build_cache(videos, small, tmp_path, 3)
+    size = sum(p.stat().st_size for p in tmp_path.glob("*.npy"))
+    assert len(cache.videos) == 3
+    assert size < small.cache_gb * 1e9 + 3 * 200
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")}
+    again = build_cache(videos, small, tmp_path, 3)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.npy")} == before
+    assert all(np.array_equal(a, b) for a, b in zip(cache.videos, again.videos, strict=True))
+
+
+def test_shares_and_segments() -> None:
+    assert shares([10, 100, 1000], 210) == 100
+    assert shares([10, 20], 1000) == 20
+    assert segments(10, 20) == [slice(0, 10)]
+    parts = segments(1000, 64)
+    assert [p.stop - p.start for p in parts] == [32, 32]
+    assert parts[-1].stop == 1000
+
+
+def test_a_split_is_obeyed(videos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("v0.mp4", "v1.mp4"):
+        (folder / name).write_bytes((videos / name).read_bytes())
+    (folder / "clips.csv").write_text("file,split\nv0.mp4,train\nv1.mp4,val\n")
+    cache = build_cache(folder, Data(short_side=48), tmp_path / "cache", 3)
+    assert cache.names == ["v0.mp4"]
+    with pytest.raises(InputError, match="split 'test'"):
+        build_cache(folder, Data(short_side=48, split="test"), tmp_path / "cache", 3)
+
+
+def test_folders_that_teach_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a folder"):
+        build_cache(tmp_path / "no", Data(), tmp_path / "cache", 3)
+    with pytest.raises(InputError, match="no video files"):
+        build_cache(tmp_path, Data(), tmp_path / "cache", 3)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with pytest.raises(InputError, match="no video that can be learned from"):
+        build_cache(tmp_path, Data(), tmp_path / "cache", 3)

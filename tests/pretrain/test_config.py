@@ -1,0 +1,64 @@
+"""Configs: overrides, types, and errors that name the nearest key."""
+
+from pathlib import Path
+
+import pytest
+
+from pretrain.config import Config, load_config
+from pretrain.errors import InputError
+
+
+class Inner(Config):
+    steps: int = 1
+    rate: float = 0.1
+
+
+class Outer(Config):
+    name: str = "a"
+    inner: Inner = Inner()
+    pair: tuple[int, int] = (1, 2)
+
+
+def bundled(tmp_path: Path) -> Path:
+    (tmp_path / "track").mkdir()
+    (tmp_path / "track" / "x.yaml").write_text("inner:\n  steps: 5\n")
+    return tmp_path
+
+
+def test_overrides_win_and_the_rest_stays(tmp_path: Path) -> None:
+    config = load_config(Outer, "track/x", ["inner.rate=2e-3", "pair=[3, 4]", "name=b"], bundled(tmp_path))
+    assert config == Outer(name="b", inner=Inner(steps=5, rate=0.002), pair=(3, 4))
+
+
+def test_a_path_is_a_config(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    assert load_config(Outer, str(tmp_path / "mine.yaml"), [], tmp_path) == Outer()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("inner.step=3", "no key inner.step; did you mean inner.steps?"),
+        ("zzz=3", "valid keys are name, inner.steps, inner.rate, pair"),
+        ("inner.steps=many", "inner.steps: .*'many'"),
+        ("inner.steps", "write key=value"),
+        ("name.x=3", "there is no key|single value|valid string"),
+        ("inner.steps=[", "not a valid YAML value"),
+    ],
+)
+def test_errors_are_one_sentence(tmp_path: Path, override: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as error:
+        load_config(Outer, "track/x", [override], bundled(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_config_lists_the_bundled_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one of track/x"):
+        load_config(Outer, "track/y", [], bundled(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just text"])
+def test_a_broken_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"bad\.yaml"):
+        load_config(Outer, str(tmp_path / "bad.yaml"), [], tmp_path)

@@ -1,0 +1,143 @@
+"""The propagator against the plain recipe written out, and its memory."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidtrack.propagate.annotations import masks_to_cells
+from vidtrack.propagate.memory import Kept, Memory
+from vidtrack.propagate.propagator import MIN_MASS, Propagator
+from vidtrack.propagate.readout import winners
+from vidtrack.propagate.settings import Propagation
+
+
+def slow_step(query: Tensor, memory: list[tuple[Tensor, Tensor]], settings: Propagation) -> Tensor:
+    """One step with the full affinity of all cells, nothing skipped."""
+    height, width, depth = query.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    y, x = y.flatten(), x.flatten()
+    near = ((y[:, None] - y).abs() <= settings.radius) & ((x[:, None] - x).abs() <= settings.radius)
+    scores = [query.view(-1, depth) @ e.view(-1, depth).T for e, _ in memory]
+    joined = torch.cat([s.masked_fill(~near, -torch.inf) for s in scores], dim=1)
+    best, index = joined.topk(settings.topk, dim=1)
+    weight = (best / settings.temperature).softmax(dim=1)
+    values = torch.cat([labels.flatten(0, 1) for _, labels in memory])
+    labels = (weight[..., None] * values[index]).sum(dim=1)
+    objects = labels[:, 1:] * (labels[:, 1:] >= MIN_MASS)
+    labels = torch.cat([labels[:, :1], objects], dim=1)
+    return (labels / labels.sum(dim=1, keepdim=True)).view(height, width, -1)
+
+
+def video(frames: int, height: int, width: int, seed: int = 0) -> list[Tensor]:
+    """Embeddings that move one cell to the right per frame, with noise."""
+    rng = torch.Generator().manual_seed(seed)
+    base = torch.randn(height, width + frames, 24, generator=rng)
+    noise = [0.3 * torch.randn(height, width, 24, generator=rng) for _ in range(frames)]
+    return [F.normalize(base[:, frames - t : frames - t + width] + noise[t], dim=-1) for t in range(frames)]
+
+
+def test_a_sequence_equals_the_slow_recipe() -> None:
+    settings = Propagation(context=2, radius=4, topk=5)
+    frames = video(6, 20, 26)
+    labels = torch.zeros(20, 26, 3)
+    labels[5:9, 6:11, 1] = 1
+    labels[12:17, 3:5, 2] = 1
+    labels[..., 0] = 1 - labels[..., 1:].sum(-1)
+    fast = Propagator(settings)
+    fast.annotate(0, frames[0], labels)
+    kept = [(frames[0], labels)]
+    for t in range(1, len(frames)):
+        memory = ([kept[0]] if t > 2 else []) + kept[max(0, t - 2) :]
+        expected = slow_step(frames[t], memory, settings)
+        found = fast.step(t, frames[t])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        kept.append((frames[t], expected))
+    assert kept[-1][1][5:9, 11:16, 1].mean() > 0.8  # the object moved five cells, and was found
+
+
+def test_memory_keeps_first_latest_and_recent() -> None:
+    memory = Memory(context=3)
+
+    def kept(index: int) -> Kept:
+        return Kept(index, torch.zeros(1), torch.zeros(1))
+
+    memory.annotate(kept(0))
+    assert [k.index for k in memory.frames()] == [0]
+    for index in range(1, 10):
+        memory.add(kept(index))
+    assert [k.index for k in memory.frames()] == [0, 7, 8, 9]
+    memory.annotate(kept(10))
+    memory.annotate(kept(11))
+    for index in range(12, 20):
+        memory.add(kept(index))
+    assert [k.index for k in memory.frames()] == [0, 11, 17, 18, 19]
+
+
+def test_new_objects_join_later() -> None:
+    frames = video(4, 10, 12)
+    labels = torch.zeros(10, 12, 2)
+    labels[..., 0] = 1
+    labels[2:5, 2:5] = torch.tensor([0.0, 1.0])
+    propagator = Propagator(Propagation(context=2, radius=3, topk=4))
+    propagator.annotate(0, frames[0], labels)
+    assert propagator.step(1, frames[1]).shape[-1] == 2
+    more = torch.zeros(10, 12, 3)
+    more[..., 0] = 1
+    more[6:9, 5:9] = torch.tensor([0.0, 0.0, 1.0])
+    propagator.annotate(2, frames[2], more)
+    found = propagator.step(3, frames[3])
+    assert found.shape[-1] == 3
+    assert found[6:9, 6:10, 2].mean() > 0.7
+
+
+def test_the_first_step_needs_an_annotation() -> None:
+    with pytest.raises(ValueError, match="annotate"):
+        Propagator(Propagation()).step(0, torch.zeros(2, 2, 3))
+
+
+def test_void_carries_no_label() -> None:
+    ids = np.zeros((32, 32), np.uint8)
+    ids[:16, :16] = 7
+    void = np.zeros((32, 32), bool)
+    void[:16, 16:] = True
+    maps = masks_to_cells(ids, void, [7], (32, 32), 8)
+    assert maps[0, 0].tolist() == [0, 1]
+    assert maps[0, 3].tolist() == [0, 0]
+    assert maps[3, 3].tolist() == [1, 0]
+
+
+def test_an_object_of_one_pixel_gets_a_cell() -> None:
+    ids = np.zeros((40, 40), np.uint8)
+    ids[39, 0] = 3
+    ids[:20] = 4
+    maps = masks_to_cells(ids, None, [3, 4], (40, 40), 8)
+    assert maps[4, 0].tolist() == [0, 1, 0]
+    torch.testing.assert_close(maps.sum(dim=-1), torch.ones(5, 5))
+
+
+@pytest.mark.parametrize("original", [(48, 64), (51, 70), (96, 128)])
+def test_winners_equal_the_argmax_of_all_channels(original: tuple[int, int]) -> None:
+    from vidtrack.geometry import to_pixels
+
+    rng = torch.Generator().manual_seed(1)
+    labels = torch.rand(6, 8, 4, generator=rng) * (torch.rand(6, 8, 4, generator=rng) > 0.6)
+    labels[..., 0] += 0.1
+    labels[:2, :, 3] = 0
+    labels = labels / labels.sum(-1, keepdim=True)
+    dense = to_pixels(labels.permute(2, 0, 1).contiguous(), (48, 64), 8, original)
+    ids, confidence = winners(labels, (48, 64), 8, original)
+    best = dense.max(dim=0)
+    sure = best.values - dense.topk(2, dim=0).values[1] > 1e-5
+    assert torch.equal(ids[sure], best.indices[sure].to(torch.uint8))
+    for channel, value in confidence.items():
+        assert abs(value - float(dense[channel][ids == channel].mean())) < 1e-4
+
+
+def test_nothing_left_is_background() -> None:
+    labels = torch.zeros(4, 4, 2)
+    labels[..., 0] = 1
+    ids, confidence = winners(labels, (32, 32), 8, (32, 32))
+    assert not ids.any()
+    assert confidence == {}
