@@ -1,0 +1,203 @@
+"""The command line as users type it: outputs, exit codes, one clear sentence per mistake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidtrack.labels.masks import Masks
+from vidtrack.video import VideoReader, VideoWriter
+
+VIDTRACK = [sys.executable, "-m", "vidtrack.cli"]
+
+
+def run(*arguments: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    command = [*VIDTRACK, *(str(a) for a in arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """`video.mp4` (12 frames 96x64) and `first.png`, one object."""
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:48, 8:40] = 1
+    with VideoWriter(tmp_path / "video.mp4", 96, 64, Fraction(30000, 1001)) as writer:
+        for t in range(12):
+            image = np.full((64, 96, 3), 90, np.uint8)
+            image[16:48, 8 + 3 * t : 40 + 3 * t] = (220, 120, 30)
+            writer.write(image)
+    Masks(ids).save(tmp_path / "first.png")
+    return tmp_path
+
+
+def test_propagate_writes_everything(clip: Path) -> None:
+    done = run("propagate", "--mask", "first.png", "video.mp4", "--tracker", "lab", cwd=clip)
+    assert done.returncode == 0, done.stderr
+    out = clip / "video_vidtrack"
+    assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "report.json"]
+    assert sorted(p.name for p in (out / "masks").iterdir()) == [f"{n:05d}.png" for n in range(12)]
+    last = Image.open(out / "masks" / "00011.png")
+    assert last.mode == "P" and last.size == (96, 64)
+    assert np.array(last)[32, 60] == 1 and np.array(last)[32, 12] == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["rate"] == "30000/1001"
+    assert report["frame_count"] == 12 and len(report["frames"]) == 12
+    assert report["frames"][0]["objects"]["1"] == {"area": 1024, "confidence": 1.0}
+    assert report["options"]["propagation"]["radius"] == 12
+    assert report["seconds"]["total"] > 0 and report["peak_memory_mb"] > 0
+    with VideoReader(out / "overlay.mp4") as reader:
+        frames = list(reader)
+        assert reader.info.rate == Fraction(30000, 1001)
+    assert len(frames) == 12
+    assert frames[0].image[2, 2].max() < 110  # untouched far from the object
+    assert not list(clip.glob("*.partial"))
+    again = run("propagate", "--mask", "first.png", "video.mp4", "--tracker", "lab", cwd=clip)
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
+    frames = clip / "frames"
+    frames.mkdir()
+    with VideoReader(clip / "video.mp4") as reader:
+        for frame in reader:
+            Image.fromarray(frame.image).save(frames / f"shot{frame.index + 3}.png")
+    done = run(
+        *("propagate", "--mask", "first.png", "frames/", "--out", "result", "--start", 1, "--end", 9),
+        *("--context", 3, "--radius", 6, "--topk", 5, "--temperature", 0.07, "--size", "native"),
+        *("--tracker", "lab", "--no-overlay", "--quiet"),
+        cwd=clip,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    names = sorted(p.name for p in (clip / "result" / "masks").iterdir())
+    assert names == sorted(f"shot{n}.png" for n in range(4, 12))
+    options = json.loads((clip / "result" / "report.json").read_text())["options"]["propagation"]
+    assert options == {"size": None, "context": 3, "radius": 6, "topk": 5, "temperature": 0.07}
+    assert not (clip / "result" / "overlay.mp4").exists()
+
+
+MISTAKES = {
+    "no video": (["--mask", "first.png", "nothing.mp4"], "nothing.mp4"),
+    "text as video": (["--mask", "first.png", "text.mp4"], "text.mp4"),
+    "empty folder": (["--mask", "first.png", "empty"], "empty"),
+    "no mask": (["--mask", "nothing.png", "video.mp4"], "nothing.png"),
+    "empty mask": (["--mask", "blank.png", "video.mp4"], "blank.png"),
+    "JPEG mask": (["--mask", "mask.jpg", "video.mp4"], "JPEG"),
+    "aspect": (["--mask", "square.png", "video.mp4"], "50x50.*96x64"),
+    "too many objects": (["--mask", "many.png", "video.mp4"], "254"),
+    "start": (["--mask", "first.png", "video.mp4", "--start", "99"], "12 frames"),
+    "size": (["--mask", "first.png", "video.mp4", "--size", "big"], "--size big"),
+    "radius": (["--mask", "first.png", "video.mp4", "--radius", "0"], "--radius 0"),
+    "tracker": (["--mask", "first.png", "video.mp4", "--tracker", "magic"], "magic"),
+    "out is a file": (["--mask", "first.png", "video.mp4", "--out", "text.mp4/x"], "text.mp4"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_sentence(
+    clip: Path, mistake: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vidtrack.cli import app
+
+    (clip / "text.mp4").write_text("hello")
+    (clip / "empty").mkdir()
+    Masks(np.zeros((64, 96), np.uint8)).save(clip / "blank.png")
+    Image.fromarray(np.full((64, 96), 255, np.uint8)).save(clip / "mask.jpg")
+    Image.fromarray(np.full((50, 50), 255, np.uint8)).save(clip / "square.png")
+    many = np.arange(64 * 96).reshape(64, 96) % 400
+    Image.fromarray(many.astype(np.uint16)).save(clip / "many.png")
+    before = sorted(clip.rglob("*"))
+    arguments, sentence = MISTAKES[mistake]
+    if "--tracker" not in arguments:
+        arguments = [*arguments, "--tracker", "lab"]
+    monkeypatch.chdir(clip)
+    with pytest.raises(SystemExit) as ended:
+        app(["propagate", *arguments])
+    captured = capsys.readouterr()
+    assert ended.value.code == 2
+    assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
+    assert re.search(sentence, captured.err), captured.err
+    assert sorted(clip.rglob("*")) == before  # OUT is absent, and nothing else is left
+
+
+def test_help_and_version_are_light(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).stdout.startswith("vidtrack ")
+    for arguments in ("--help", "propagate --help", "benchmark --help"):
+        done = run(*arguments.split(), cwd=tmp_path)
+        assert done.returncode == 0 and "Usage" in done.stdout
+    code = "import sys, vidtrack.cli; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
+
+
+def test_propagate_imports_nothing_of_training(clip: Path) -> None:
+    code = (
+        "import sys; from vidtrack.cli import app\n"
+        "try: app(['propagate', '--mask', 'first.png', 'video.mp4', '--tracker', 'random:resnet18', '-q'])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print(*[m for m in ('lightning', 'timm', 'sklearn', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=clip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+
+
+def test_an_interrupted_run_leaves_nothing(clip: Path) -> None:
+    with VideoWriter(clip / "long.mp4", 96, 64, Fraction(30)) as writer:
+        for _ in range(4000):
+            writer.write(np.full((64, 96, 3), 90, np.uint8))
+    command = [*VIDTRACK, "propagate", "--mask", "first.png", "long.mp4", "--tracker", "lab"]
+    process = subprocess.Popen(
+        command, cwd=clip, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    partial = clip / "long_vidtrack.partial" / "masks"
+    deadline = time.monotonic() + 120
+    while not (partial.is_dir() and len(list(partial.iterdir())) > 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors and "Traceback" not in errors
+    assert not list(clip.glob("long_vidtrack*"))
+
+
+def test_frame_and_info(clip: Path) -> None:
+    done = run("frame", "video.mp4", 3, "-o", "f.png", cwd=clip)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(clip / "f.png").size == (96, 64)
+    late = run("frame", "video.mp4", 12, "-o", "g.png", cwd=clip)
+    assert late.returncode == 2 and "12 frames" in late.stderr and not (clip / "g.png").exists()
+    told = run("info", "video.mp4", "--tracker", "lab", cwd=clip)
+    assert told.returncode == 0, told.stderr
+    for word in ("torch", "device", "96 x 64", "30000/1001", "expected time", "expected memory"):
+        assert word in told.stdout
+
+
+def test_benchmark_of_a_tiny_set(clip: Path) -> None:
+    root = clip / "set"
+    for folder in ("JPEGImages/480p/a", "Annotations/480p/a", "ImageSets/2016"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/2016/dev.txt").write_text("a\n")
+    with VideoReader(clip / "video.mp4") as reader:
+        for t, frame in enumerate(reader):
+            Image.fromarray(frame.image).save(root / f"JPEGImages/480p/a/{frame.name}.jpg")
+            ids = np.zeros((64, 96), np.uint8)
+            ids[16:48, 8 + 3 * t : 40 + 3 * t] = 255
+            Image.fromarray(ids).save(root / f"Annotations/480p/a/{frame.name}.png")
+    options = ["--data", root, "--year", 2016, "--split", "dev", "--tracker", "lab"]
+    done = run("benchmark", "davis", *options, "--out", "scores", cwd=clip)
+    assert done.returncode == 0, done.stderr
+    assert "J&F" in done.stdout
+    results = json.loads((clip / "scores" / "results.json").read_text())
+    assert results["J&F-Mean"] > 0.7
+    assert len(list((clip / "scores/masks/a").iterdir())) == 12
+    wrong = run("benchmark", "davis", *options[:4], "--split", "val", "--out", "more", cwd=clip)
+    assert wrong.returncode == 2 and not (clip / "more").exists()

@@ -1,0 +1,187 @@
+"""The public face: sessions, propagation, names of trackers."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vidtrack
+from vidtrack import InputError, Masks
+from vidtrack.model.colorizer import Model, VideoColorizer
+from vidtrack.model.tracker_file import save_tracker
+from vidtrack.tracker import Tracker, load
+from vidtrack.video import VideoWriter
+
+
+def moving(frames: int, height: int = 64, width: int = 96) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """A red and a blue square that move four pixels per frame over a gray texture; images and ids."""
+    rng = np.random.default_rng(0)
+    back = rng.integers(90, 160, (20, 20, 1)).repeat(8, 0).repeat(8, 1).repeat(3, 2)[:height, :width]
+    images, truth = [], []
+    for t in range(frames):
+        image, ids = back.astype(np.uint8).copy(), np.zeros((height, width), np.uint8)
+        ids[8:32, 8 + 4 * t : 32 + 4 * t] = 2
+        ids[40:60, 60 - 4 * t : 80 - 4 * t] = 9
+        image[ids == 2], image[ids == 9] = (220, 30, 30), (30, 30, 220)
+        images.append(image)
+        truth.append(ids)
+    return images, truth
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+@pytest.fixture(scope="module")
+def lab() -> Tracker:
+    return load("lab", device="cpu")
+
+
+def test_a_session_follows_two_objects(lab: Tracker) -> None:
+    images, truth = moving(8)
+    session = lab.session()
+    first = session.step(images[0], Masks(truth[0]))
+    assert np.array_equal(first.labels.ids, truth[0])
+    assert first.confidence == {2: 1.0, 9: 1.0}
+    for t in range(1, 8):
+        result = session.step(images[t])
+        assert result.index == t
+    assert result.labels.ids.dtype == np.uint8
+    for number in (2, 9):
+        assert iou(result.labels.ids == number, truth[7] == number) > 0.7
+        assert 0.5 < result.confidence[number] <= 1
+
+
+def test_propagate_reads_files_and_names_frames(lab: Tracker, tmp_path: Path) -> None:
+    images, truth = moving(6)
+    with VideoWriter(tmp_path / "v.mp4", 96, 64, Fraction(12)) as writer:
+        for image in images:
+            writer.write(image)
+    Masks(truth[2]).save(tmp_path / "m.png")
+    results = list(lab.propagate(tmp_path / "v.mp4", masks={2: tmp_path / "m.png"}, start=2, end=5))
+    assert [r.index for r in results] == [2, 3, 4]
+    assert [r.name for r in results] == ["00002", "00003", "00004"]
+    assert results[1].time == Fraction(3, 12)
+    with pytest.raises(InputError, match="frame 0 needs an annotation"):
+        list(lab.propagate(tmp_path / "v.mp4", {1: Masks(truth[1])}))
+
+
+def test_copy_repeats_the_first_labels() -> None:
+    images, truth = moving(3)
+    session = load("copy").session()
+    session.step(images[0], Masks(truth[0]))
+    assert np.array_equal(session.step(images[2]).labels.ids, truth[0])
+
+
+def test_a_correction_takes_effect(lab: Tracker) -> None:
+    images, truth = moving(4)
+    session = lab.session()
+    wrong = np.zeros_like(truth[0])
+    wrong[:10, :10] = 2
+    session.step(images[0], Masks(wrong))
+    session.step(images[1], Masks(truth[1]))
+    result = session.step(images[2])
+    assert iou(result.labels.ids == 9, truth[2] == 9) > 0.7
+
+
+@pytest.mark.parametrize("what", ["vanish", "border", "one pixel", "whole frame"])
+def test_difficult_objects_never_fail(lab: Tracker, what: str) -> None:
+    images, _ = moving(4, 40, 50)
+    ids = np.zeros((40, 50), np.uint8)
+    if what == "vanish":
+        ids[2:20, 2:20] = 1
+        images[0][2:20, 2:20] = (0, 255, 0)  # seen once, never again
+    elif what == "border":
+        ids[:, 45:], ids[38:] = 1, 254
+    elif what == "one pixel":
+        ids[39, 49] = 1
+    else:
+        ids[:] = 1
+    session = lab.session()
+    session.step(images[0], Masks(ids))
+    for image in images[1:]:
+        result = session.step(image)
+        assert result.labels.ids.shape == (40, 50)
+        assert set(np.unique(result.labels.ids)) <= {0, 1, 254}
+        assert set(result.confidence) == set(result.labels.objects)
+    if what == "whole frame":
+        assert result.labels.ids.all()
+
+
+def test_254_objects() -> None:
+    ids = np.zeros((128, 160), np.uint8)
+    for number in range(254):
+        row, column = divmod(number, 20)
+        ids[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = number + 1
+    image = np.random.default_rng(0).integers(0, 255, (16, 20, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    session = load("lab", device="cpu", temperature=0.001).session()
+    session.step(image, Masks(ids))
+    result = session.step(image)
+    assert (result.labels.ids == ids).mean() > 0.95
+
+
+def test_sizes_must_agree(lab: Tracker) -> None:
+    images, truth = moving(2)
+    session = lab.session()
+    with pytest.raises(InputError, match="needs an annotation"):
+        session.step(images[0])
+    with pytest.raises(InputError, match="96 x 64"):
+        session.step(images[0][:32], Masks(truth[0]))
+    session.step(images[0], Masks(truth[0]))
+    with pytest.raises(InputError, match="one size"):
+        session.step(images[1][:, :48])
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    save_tracker(path, VideoColorizer(Model()), {"radius": 5, "context": 3}, {})
+    tracker = load(path, device="cpu", radius=7, topk=None, size="native")
+    assert (tracker.settings.radius, tracker.settings.context) == (7, 3)
+    assert tracker.settings.size is None
+    assert tracker.describe()["weights"] == tracker.weights
+    assert tracker.weights is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("nothing", {}, "there is no tracker 'nothing'"),
+        ("random:vgg", {}, "no backbone or file 'vgg'"),
+        ("lab", {"radius": 0}, "--radius 0"),
+        ("lab", {"temperature": -1.0}, "--temperature"),
+        ("lab", {"device": "tpu"}, "--device tpu"),
+    ],
+)
+def test_wrong_names_and_settings(name: str, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load(name, **settings)
+
+
+def test_random_weights_are_the_same_each_time() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (32, 40, 3)).astype(np.uint8)
+    one, two = (load("random:resnet18", device="cpu").embedder for _ in range(2))
+    assert one is not None and two is not None
+    assert torch.equal(one(image, None), two(image, None))
+
+
+def test_the_package_offers_its_public_names() -> None:
+    for name in vidtrack.__all__:
+        assert getattr(vidtrack, name) is not None
+    with pytest.raises(AttributeError):
+        _ = vidtrack.nothing
+
+
+def test_default_weights_follow_a_real_bear(data: Path) -> None:
+    from PIL import Image
+
+    folder = data / "eval" / "DAVIS-2016-dev"
+    first = np.array(Image.open(folder / "Annotations/480p/bear/00000.png")) > 0
+    tracker = load(device="cpu", size=240)
+    results = list(
+        tracker.propagate(folder / "JPEGImages/480p/bear", {0: Masks(first.astype(np.uint8))}, end=11)
+    )
+    truth = np.array(Image.open(folder / "Annotations/480p/bear/00010.png")) > 0
+    assert iou(results[10].labels.ids > 0, truth) > 0.8
