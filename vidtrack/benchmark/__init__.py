@@ -1,0 +1,1 @@
+"""Metrics, data layouts and runners of the standard benchmarks."""

@@ -1,0 +1,31 @@
+"""What a result was measured with: versions of the libraries and memory of the process."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+
+import vidtrack
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, vidtrack and the libraries that decide a result; nothing is imported for it."""
+    libraries = {name: metadata.version(name) for name in ("torch", "numpy", "opencv-python")}
+    return {"python": platform.python_version(), "vidtrack": vidtrack.__version__, **libraries}
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident memory of this process since its start, in 10^6 bytes; None where it isn't known."""
+    try:
+        # Unlike ru_maxrss, VmHWM doesn't begin with the size of the process that started this one.
+        with open("/proc/self/status", encoding="ascii") as stream:
+            return next(int(line.split()[1]) * 1024 / 1e6 for line in stream if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
