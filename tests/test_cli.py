@@ -72,8 +72,8 @@ def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
             Image.fromarray(frame.image).save(frames / f"shot{frame.index + 3}.png")
     done = run(
         *("propagate", "--mask", "first.png", "frames/", "--out", "result", "--start", 1, "--end", 9),
-        *("--context", 3, "--radius", 6, "--topk", 5, "--temperature", 0.07, "--size", "native"),
-        *("--tracker", "lab", "--no-overlay", "--quiet"),
+        *("--context", 3, "--radius", 6, "--topk", 5, "--temperature", 0.07, "--no-refine"),
+        *("--size", "native", "--tracker", "lab", "--no-overlay", "--quiet"),
         cwd=clip,
     )
     assert done.returncode == 0, done.stderr
@@ -81,7 +81,14 @@ def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
     names = sorted(p.name for p in (clip / "result" / "masks").iterdir())
     assert names == sorted(f"shot{n}.png" for n in range(4, 12))
     options = json.loads((clip / "result" / "report.json").read_text())["options"]["propagation"]
-    assert options == {"size": None, "context": 3, "radius": 6, "topk": 5, "temperature": 0.07}
+    assert options == {
+        "size": None,
+        "context": 3,
+        "radius": 6,
+        "topk": 5,
+        "temperature": 0.07,
+        "refine": False,
+    }
     assert not (clip / "result" / "overlay.mp4").exists()
 
 

@@ -41,6 +41,8 @@ Radius = Annotated[int | None, typer.Option(help="Half side of the search window
 Topk = Annotated[int | None, typer.Option(help="Pointers per cell. [10]")]
 Temperature = Annotated[float | None, typer.Option(help="Temperature of the softmax over them. [0.05]")]
 
+Refine = Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")]
+
 
 def main() -> None:
     """Entry point of the `vidtrack` command."""
@@ -113,6 +115,7 @@ def propagate(
     radius: Radius = None,
     topk: Topk = None,
     temperature: Temperature = None,
+    refine: Refine = None,
     device: Device = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -135,6 +138,7 @@ def propagate(
             radius=radius,
             topk=topk,
             temperature=temperature,
+            refine=refine,
         )
         with frame_progress("propagating", quiet) as progress:
             report = propagate_video(
@@ -259,6 +263,7 @@ def davis(
     radius: Radius = None,
     topk: Topk = None,
     temperature: Temperature = None,
+    refine: Refine = None,
     device: Device = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -281,6 +286,7 @@ def davis(
                 radius=radius,
                 topk=topk,
                 temperature=temperature,
+                refine=refine,
             )
 
         with sequence_progress(quiet) as progress:

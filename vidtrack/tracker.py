@@ -24,6 +24,7 @@ from vidtrack.model.tracker_file import load_tracker
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.propagator import Propagator
 from vidtrack.propagate.readout import winners
+from vidtrack.propagate.refine import Guide
 from vidtrack.propagate.settings import Propagation
 from vidtrack.video import VideoReader
 
@@ -128,7 +129,9 @@ class Session:
         with self._timed("pointers"):
             cells = self._propagator.step(self._index, embedding)
         with self._timed("readout"):
-            channel, confidence = winners(cells, size, STRIDE, (frame.shape[0], frame.shape[1]))
+            guide = Guide(torch.from_numpy(frame).to(cells.device), size) if self.settings.refine else None
+            original = (frame.shape[0], frame.shape[1])
+            channel, confidence = winners(cells, size, STRIDE, original, guide)
             ids = np.array([0, *self._objects], np.uint8)[channel.numpy()]
         masks = Masks(ids, names=known.names, colors=known.colors)
         return masks, {self._objects[k - 1]: value for k, value in confidence.items()}

@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 from vidtrack.geometry import to_pixels
+from vidtrack.propagate.refine import REACH, Guide
 
 
 def winners(
-    labels: Tensor, size: tuple[int, int], stride: int, original: tuple[int, int]
+    labels: Tensor,
+    size: tuple[int, int],
+    stride: int,
+    original: tuple[int, int],
+    guide: Guide | None = None,
 ) -> tuple[Tensor, dict[int, float]]:
     """Up-sample soft labels to pixels and take the most probable channel of each.
 
@@ -21,41 +26,48 @@ def winners(
         size: working size `(height, width)`.
         stride: pixels per cell.
         original: `(height, width)` of the result.
+        guide: the frame, to snap the objects to its edges; None is plain bilinear up-sampling.
 
     Returns:
         Channel numbers uint8 `[H, W]` on the CPU, and per winning channel k >= 1 the mean probability
         inside its pixels.
     """
     maps = labels.permute(2, 0, 1).contiguous()  # [K, h, w]
-    best = to_pixels(maps[:1], size, stride, original)[0]  # [H, W]
     ids = torch.zeros(original, dtype=torch.uint8, device=labels.device)
+    best = torch.zeros(original, device=labels.device)
+    total = torch.zeros(original, device=labels.device)
     for channel in range(1, len(maps)):
         box = _support(maps[channel], size, stride, original)
         if box is None:
             continue
-        rows, columns = box
-        probability = to_pixels(maps[channel : channel + 1], size, stride, original, rows, columns)[0]
-        wins = probability > best[rows, columns]
-        ids[rows, columns] = ids[rows, columns].masked_fill(wins, channel)
-        best[rows, columns] = torch.maximum(best[rows, columns], probability)
+        if guide is None:
+            probability = to_pixels(maps[channel : channel + 1], size, stride, original, *box)[0]
+        else:
+            probability = guide.refine(maps[channel], stride, *box)
+        ids[box] = ids[box].masked_fill(probability > best[box], channel)
+        best[box] = torch.maximum(best[box], probability)
+        total[box] += probability
+    # Both ways of up-sampling are linear and the channels sum to 1, so the background is what is left.
+    ids.masked_fill_(best <= 1 - total, 0)
     area = torch.bincount(ids.flatten().int(), minlength=len(maps))
     mass = torch.bincount(ids.flatten().int(), weights=best.flatten(), minlength=len(maps))
-    confidence = {k: float(mass[k] / area[k]) for k in range(1, len(maps)) if area[k] > 0}
+    confidence = {k: min(1.0, float(mass[k] / area[k])) for k in range(1, len(maps)) if area[k] > 0}
     return ids.cpu(), confidence
 
 
 def _support(
     map_: Tensor, size: tuple[int, int], stride: int, original: tuple[int, int]
 ) -> tuple[slice, slice] | None:
-    """Pixels that a channel's non-zero cells can reach; None if it has none."""
+    """Pixels that a channel's non-zero cells can reach, refined or not; None if it has none."""
     cells = map_.nonzero()
     if not len(cells):
         return None
     low, high = cells.min(dim=0).values.tolist(), cells.max(dim=0).values.tolist()
+    reach = stride + REACH  # bilinear weights end one cell away
     slices = []
     for axis in range(2):
         scale = original[axis] / size[axis]
-        begin = int((low[axis] - 1) * stride * scale)
-        end = int((high[axis] + 2) * stride * scale) + 1
+        begin = int((low[axis] * stride - reach) * scale)
+        end = int(((high[axis] + 1) * stride + reach) * scale) + 1
         slices.append(slice(max(0, begin), min(original[axis], end)))
     return slices[0], slices[1]

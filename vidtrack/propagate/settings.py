@@ -16,6 +16,7 @@ class Propagation(Config):
         radius: half the side of the square window in cells: |dx|, |dy| <= radius.
         topk: number of pointers that a cell keeps.
         temperature: of the softmax over the kept pointers.
+        refine: snap the masks to the frame's edges (guided filter); off: bilinear up-sampling alone.
     """
 
     size: int | None = Field(default=480, ge=16)
@@ -23,3 +24,4 @@ class Propagation(Config):
     radius: int = Field(default=12, ge=1, le=64)
     topk: int = Field(default=10, ge=1, le=500)
     temperature: float = Field(default=0.05, gt=0)
+    refine: bool = True
