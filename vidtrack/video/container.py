@@ -1,0 +1,135 @@
+"""Opening a video file: what can't be a video is refused in one sentence; what its header says of it."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from pretrain.errors import InputError
+from vidtrack.video.frame import DEFAULT_RATE
+
+# Demuxers that FFmpeg has for text, and for lists that make it open other files (without end, if they want).
+_NOT_VIDEO = {"tty", "concat", "hls", "dash", "imf", "ffmetadata"}
+_FORMATS = ",".join(sorted(av.formats_available - _NOT_VIDEO))
+_MAX_RATE = 480  # containers that don't know their rate tell the time base instead: 1000, 90000, ...
+
+
+def reason(error: BaseException) -> str:
+    """What a library says went wrong, in its words, without its error number."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
+
+
+def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
+    """Open a file and choose its video stream; the caller closes the container.
+
+    Raises:
+        InputError: missing, unreadable, empty, no video, a single picture, or no video stream inside.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name of the video or folder of frames.")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path} is an empty file: copy or download the video again.")
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({reason(error)}): check its permissions.") from error
+    try:
+        # "file:" keeps FFmpeg from reading a name such as "take:1.mp4" as a protocol.
+        container = av.open(
+            f"file:{path}", container_options={"format_whitelist": _FORMATS}, metadata_errors="replace"
+        )
+    except av.error.ArgumentError as error:  # the format is not in the list
+        raise InputError(
+            f"{path} is text or a list, not a video: give a video, or a folder of frames."
+        ) from error
+    except Exception as error:  # whatever a broken header makes PyAV raise
+        raise InputError(
+            f"{path} can't be opened as a video ({reason(error)}): it is none, or its header is broken."
+        ) from error
+    try:
+        return container, _choose_stream(container, path)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _choose_stream(container: InputContainer, path: Path) -> VideoStream:
+    names = set(container.format.name.split(","))
+    if names & {"image2"} or any(name.endswith("_pipe") for name in names):
+        raise InputError(f"{path} is a single picture: give a video, or a folder of frames.")
+    # The cover picture of a song is a video stream to FFmpeg.
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise InputError(f"{path} holds no video stream: give a file with pictures.")
+    readable = [s for s in streams if s.codec_context is not None]
+    if not readable:
+        raise InputError(f"{path} is of a codec that can't be decoded here: convert it to H.264 first.")
+    return readable[0]
+
+
+def stream_start(stream: VideoStream) -> Fraction:
+    """Seconds at which the stream starts on the container's clock; 0 when it doesn't say."""
+    return Fraction(stream.start_time or 0) * (stream.time_base or 0)
+
+
+def stream_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Seconds that the stream lasts by its header, None when unknown.
+
+    Matroska tells that of the whole file, which may be that of the sound, and of the stream in a tag.
+    """
+    whole = Fraction(container.duration, av.time_base) if container.duration else None
+    if "matroska" in container.format.name:
+        tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
+        try:
+            hours, minutes, seconds = tag.split(":")
+            told = (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds.strip())
+            return min(told, whole or told)  # a tag may be left over from a longer file
+        except ValueError:
+            return whole if len(container.streams) == 1 else None
+    return Fraction(stream.duration) * stream.time_base if stream.duration and stream.time_base else whole
+
+
+def average_rate(stream: VideoStream, duration: Fraction | None) -> Fraction:
+    """Frames per second, exact; 25 where the file tells nothing that can be."""
+    counted = Fraction(stream.frames) / duration if stream.frames and duration else None
+    for rate in (stream.average_rate, counted, stream.base_rate):
+        if rate and 0 < rate <= _MAX_RATE:
+            return Fraction(rate)
+    return DEFAULT_RATE
+
+
+def frame_count(stream: VideoStream, duration: Fraction | None, rate: Fraction) -> int | None:
+    """Number of frames by the container's word, else by duration and rate, else None: an estimate."""
+    if stream.frames:
+        return int(stream.frames)
+    return max(1, round(duration * rate)) if duration else None
+
+
+def ends_early(
+    container: InputContainer, stream: VideoStream, packets: int, torn: bool, end: Fraction, step: Fraction
+) -> bool:
+    """Whether a file that was read to its end lacks frames that its header promises.
+
+    Args:
+        container: the file.
+        stream: its video stream.
+        packets: number of packets that were read.
+        torn: reading them met an error.
+        end: seconds at which the last frame ended.
+        step: seconds per frame.
+    """
+    if container.format.name == "gif":  # tells no duration in advance, but ends with a mark
+        with Path(container.name.removeprefix("file:")).open("rb") as file:
+            file.seek(-min(16, container.size), os.SEEK_END)
+            return b"\x3b" not in file.read()
+    if stream.frames and (torn or packets >= stream.frames):
+        return packets < stream.frames
+    duration = stream_duration(container, stream)
+    # Edit lists and encoders' delays shift the end by a frame or two.
+    return duration is not None and end + max(3 * step, duration / 50) < duration
