@@ -28,7 +28,7 @@ from vidtrack.files import write_json
 from vidtrack.learn.anchors import anchor_loss
 from vidtrack.learn.clips import ClipDataset, collate, second_view, to_float
 from vidtrack.learn.colorization import chroma, colorization_loss, fit_palette, quantise
-from vidtrack.learn.frames import build_cache
+from vidtrack.learn.frames import build_cache, list_videos
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
@@ -134,6 +134,7 @@ def train(
     """
     began = time.monotonic()
     _check(config)
+    list_videos(data, config.data.split)  # before anything is written
     first = prepare_run(out, config, overwrite)
     frames = Path(config.data.cache) if config.data.cache else out / "frames"
     cache = build_cache(data, config.data, frames, config.clips.frames, decoding)

@@ -1,0 +1,94 @@
+"""`vidtrack train` as users type it: shown progress, Ctrl-C, the same command again, the tracker used."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidtrack.video import VideoWriter
+
+VIDTRACK = [sys.executable, "-m", "vidtrack.cli"]
+TINY = [
+    *("data.short_side=32", "clips.crop=32", "clips.frames=2", "anchors.grid=2", "anchors.cross_grid=2"),
+    *("model.head=[8, 8]", "optimizer.batch=1", "optimizer.warmup_steps=1", "engine.log_every=1"),
+]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with VideoWriter(folder / "a.mp4", 48, 40, Fraction(6)) as writer:
+        for _ in range(8):
+            writer.write(rng.integers(0, 255, (5, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1))
+    (folder / "broken.mp4").write_bytes(b"nothing")
+    return folder
+
+
+def test_interrupted_resumed_and_used(videos: Path, tmp_path: Path) -> None:
+    command = [*VIDTRACK, "train", "--data", "videos", "--out", "run", *TINY, "optimizer.steps=60"]
+    log = tmp_path / "run" / "log.jsonl"
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and len(log.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    shown, errors = process.communicate(timeout=180)
+    assert process.returncode == 130, errors
+    assert "go on" in errors and "Traceback" not in errors
+    assert "loss" in shown and "clips/s" in shown
+    assert (tmp_path / "run" / "last.ckpt").exists()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "broken.mp4 was skipped" in done.stderr
+    steps = [line.split('"step": ')[1].split(",")[0] for line in log.read_text().splitlines()]
+    assert steps == [str(n) for n in range(1, 61)]  # no step twice, none left out
+    assert (tmp_path / "run" / "tracker.safetensors").exists()
+    told = subprocess.run(
+        [*VIDTRACK, "info", "videos/a.mp4", "--tracker", "run/tracker.safetensors"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+    )
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config", "track/none"], "track/laptop"),
+        (["optimizer.step=3"], "did you mean optimizer.steps?"),
+        (["--data", "nowhere"], "nowhere is not a folder"),
+        (["clips.crop=20", "data.short_side=32"], "multiple of 8"),
+        (["clips.crop=64", "data.short_side=32"], "larger than data.short_side=32"),
+    ],
+)
+def test_mistakes(
+    videos: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from vidtrack.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        app(["train", "--data", "videos", "--out", "run", *arguments])
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert sentence in errors and errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()
