@@ -1,0 +1,143 @@
+"""COCO JSON: a data set with one image, an annotation, a run-length mask, or a list of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pretrain.errors import InputError
+from vidtrack.labels.drawing import Canvas, canvas_size
+from vidtrack.labels.masks import MAX_OBJECTS, Masks
+from vidtrack.labels.polygons import fill, points_from
+from vidtrack.labels.rle import decode
+
+
+def looks_like_coco(data: Any) -> bool:
+    """Whether parsed JSON has the keys of one of the accepted forms."""
+    if isinstance(data, list):
+        return bool(data) and all(
+            isinstance(item, dict) and ("segmentation" in item or "counts" in item) for item in data
+        )
+    return isinstance(data, dict) and bool({"annotations", "segmentation", "counts"} & data.keys())
+
+
+def parse_coco(data: Any, where: str, image: int | None = None, size: tuple[int, int] | None = None) -> Masks:
+    """Masks from parsed COCO JSON.
+
+    Each annotation is one object, numbered in the order of the file and named by its category; bare
+    run-length masks keep their `id`, as `Masks.to_coco` writes them. Later objects cover earlier ones.
+
+    Args:
+        data: see the module.
+        where: what the user calls the file, for messages.
+        image: id of the image to take from a data set with several.
+        size: `(height, width)` to assume where the file has none.
+
+    Raises:
+        InputError: other JSON, several images, no size, damaged polygons or runs, more than 254 objects.
+    """
+    if not looks_like_coco(data):
+        raise InputError(
+            f"{where} is JSON, but neither labelme nor COCO: save the mask in one of these or as PNG."
+        )
+    annotations = data if isinstance(data, list) else [data]
+    names: dict[Any, str] = {}
+    info: dict[str, Any] = {}
+    if isinstance(data, dict) and "annotations" in data:
+        annotations, info = _of_one_image(data, where, image)
+        names = _category_names(data)
+    canvas = Canvas(_size(info, annotations, size, where), where)
+    kept = _kept_ids(annotations)
+    empty = 0
+    for index, item in enumerate(annotations):
+        region = _region(item, canvas.size, f"{where}, annotation {index + 1}")
+        empty += not region.any()
+        name = item.get("name") or names.get(_key(item.get("category_id")))
+        object_id = canvas.next_id(index if kept is None else kept[index] - 1, str(name) if name else None)
+        canvas.draw(region, object_id)
+    if empty:
+        canvas.masks.warnings.append(f"{where}: {empty} of {len(annotations)} annotations have no area.")
+    return canvas.masks
+
+
+def _of_one_image(
+    data: dict[str, Any], where: str, image: int | None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The annotations of the only image, or of the one with id `image`, and what the file says about it."""
+    annotations, images = data["annotations"], data.get("images") or []
+    for items in (annotations, images):
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise InputError(
+                f"{where} has images or annotations that aren't lists of objects: export it again."
+            )
+    ids = {_key(item.get("id")) for item in images} or {_key(item.get("image_id")) for item in annotations}
+    if image is not None:
+        if _key(image) not in ids:
+            raise InputError(f"{where} has no image with id {image}: choose one that it has.")
+        images = [item for item in images if _key(item.get("id")) == _key(image)]
+    elif len(ids) > 1 or len(images) > 1:
+        count = max(len(ids), len(images))
+        raise InputError(
+            f"{where} has {count} images: export only the annotated frame, with its annotations."
+        )
+    wanted = _key(image if image is not None else images[0].get("id") if images else None)
+    if images or image is not None:
+        annotations = [item for item in annotations if _key(item.get("image_id")) in (wanted, _key(None))]
+    return annotations, images[0] if images else {}
+
+
+def _category_names(data: dict[str, Any]) -> dict[Any, str]:
+    """Category id -> name, as far as the file has them."""
+    categories = data.get("categories")
+    items = categories if isinstance(categories, list) else []
+    return {_key(c.get("id")): str(c["name"]) for c in items if isinstance(c, dict) and c.get("name")}
+
+
+def _key(value: Any) -> str:
+    """Ids as text: they are usually integers, some tools write text, and damaged files may hold anything."""
+    return str(value)
+
+
+def _size(
+    info: dict[str, Any], annotations: list[dict[str, Any]], size: tuple[int, int] | None, where: str
+) -> tuple[int, int]:
+    """`(height, width)` of the image's entry, else of the first annotation that says it, else `size`."""
+    for item in [info, *annotations]:
+        rle = item.get("segmentation", item)
+        if isinstance(rle, dict) and isinstance(rle.get("size"), list) and len(rle["size"]) == 2:
+            return canvas_size(rle["size"][0], rle["size"][1], where)
+        if "height" in item and "width" in item:
+            return canvas_size(item["height"], item["width"], where)
+    if size is None:
+        raise InputError(f"{where} doesn't say how large its image is: add an image with height and width.")
+    return canvas_size(size[0], size[1], where)
+
+
+def _kept_ids(annotations: list[dict[str, Any]]) -> list[int] | None:
+    """The ids of bare run-length masks, if all have one in 1..254 and no two the same; else None."""
+    ids = [item.get("id") for item in annotations if "segmentation" not in item]
+    good = [i for i in ids if type(i) is int and 1 <= i <= MAX_OBJECTS]
+    return good if len(good) == len(annotations) == len(set(good)) else None
+
+
+def _region(item: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
+    """Mask bool `[H, W]` of one annotation."""
+    segmentation = item.get("segmentation", item)
+    if isinstance(segmentation, dict):
+        counts, own = segmentation.get("counts"), segmentation.get("size")
+        if not isinstance(counts, (str, bytes, list)):
+            raise InputError(f"{where} has no run lengths: export it again as polygons or RLE.")
+        if own is not None and own != list(size):
+            raise InputError(f"{where} has the size {own} in an image of {list(size)}: export it again.")
+        return decode(counts, size, where)
+    if not isinstance(segmentation, list):
+        raise InputError(f"{where} has a segmentation that is neither polygons nor RLE: export it again.")
+    polygons = [segmentation] if segmentation and not isinstance(segmentation[0], list) else segmentation
+    region = np.zeros(size, np.bool_)
+    for polygon in polygons:
+        points = points_from(polygon)
+        if points is None:
+            raise InputError(f"{where} has a polygon that can't be read: export it again.")
+        region |= fill(points, size)
+    return region

@@ -1,0 +1,185 @@
+"""Mask files by content: images of all kinds, `.npy` arrays, labelme and COCO JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretrain.errors import InputError
+from vidtrack.labels.masks import MAX_OBJECTS, Masks
+from vidtrack.labels.values import masks_from_values
+
+# PIL looks at the content and tries only these: lossless formats, and the lossy ones to name them.
+_FORMATS = ["PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG", "AVIF"]
+_LOSSY = {"JPEG": "a JPEG", "MPO": "a JPEG", "AVIF": "an AVIF image"}
+
+
+def read_mask(path: Path, void: int | None, size: tuple[int, int] | None) -> Masks:
+    """Masks of a file at the file's own size, not yet checked for objects; arguments as in `Masks.load`.
+
+    Raises:
+        InputError: the file can't be read as a mask.
+    """
+    head = _head(path).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.startswith(b"\x93NUMPY"):
+        return masks_from_values(_array(path), str(path), void)
+    if head.startswith((b"{", b"[")):
+        data = read_json(path)
+        if isinstance(data, dict) and "shapes" in data:
+            from vidtrack.labels.labelme import parse_labelme
+
+            return parse_labelme(data, str(path), size)
+        from vidtrack.labels.coco import parse_coco
+
+        return parse_coco(data, str(path), size=size)
+    return _masks_from_image(path, void)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: no such file, or not JSON.
+    """
+    _head(path)
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} looks like JSON but can't be read: export it again.") from error
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file: a video given by mistake must not be read whole."""
+    if not path.exists():
+        raise InputError(f"{path} doesn't exist: give the path of a mask (PNG, labelme or COCO JSON, .npy).")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: give the path of one mask file.")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(256)
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}): choose another file.") from error
+
+
+def _array(path: Path) -> np.ndarray:
+    """Integers or bool `[H, W]` of a `.npy` file."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy raises many kinds of errors for damaged headers
+        raise InputError(f"{path} is a damaged .npy file: save it again with numpy.save.") from error
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "biu":
+        raise InputError(
+            f"{path} holds {values.dtype} {list(values.shape)}: save integer ids [height, width]."
+        )
+    return values
+
+
+def _masks_from_image(path: Path, void: int | None) -> Masks:
+    """Masks of an image; PIL's mode decides how its pixels are read."""
+    image, warnings = _image(path)
+    where = str(path)
+    if image.mode == "P":
+        result = _from_palette(image, where, void)
+    elif image.mode in ("1", "L", "F") or image.mode.startswith("I"):
+        result = masks_from_values(_integers(np.asarray(image), where), where, void)
+    elif image.mode in ("LA", "PA", "RGBA", "La", "RGBa"):
+        result = _from_alpha(np.asarray(image.convert("RGBA")), where, void)
+    else:
+        result = _colors(np.asarray(image.convert("RGB")), where, void)
+    result.warnings = warnings + result.warnings
+    return result
+
+
+def _image(path: Path) -> tuple[Any, list[str]]:
+    """A decoded PIL image, upright, and warnings about it."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    Image.init()
+    try:
+        # Builds of PIL differ in the formats that they have, and one that is missing would be a KeyError.
+        image = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path} is neither an image nor JSON that holds a mask: save the mask as PNG."
+        ) from error
+    except Exception as error:  # PIL raises a dozen kinds of errors for damaged files
+        raise InputError(f"{path} can't be read as an image ({error}): save the mask as PNG.") from error
+    with image:
+        lossy = _LOSSY.get(image.format or "") or _lossy_inside(path, image)
+        if lossy:
+            raise InputError(f"{path} is {lossy}, whose compression destroys ids: save the mask as PNG.")
+        warnings = []
+        try:
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                warnings.append(f"{path} has {pages} pages, and the first was used.")
+            image.load()
+            return ImageOps.exif_transpose(image), warnings
+        except Exception as error:
+            raise InputError(f"{path} is damaged ({error}): save the mask again as PNG.") from error
+
+
+def _lossy_inside(path: Path, image: Any) -> str | None:
+    """WebP and TIFF are lossless or not, file by file."""
+    if image.format == "TIFF" and "jpeg" in str(image.info.get("compression", "")):
+        return "a TIFF compressed as JPEG"
+    if image.format != "WEBP":
+        return None
+    data = path.read_bytes()
+    position = 12  # after RIFF, size, WEBP: a list of chunks (name, length, content padded to even)
+    while position + 8 <= len(data):
+        if data[position : position + 4] == b"VP8 ":  # VP8L is the lossless one
+            return "a lossy WebP image"
+        position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
+        position += position % 2
+    return None
+
+
+def _integers(values: np.ndarray, where: str) -> np.ndarray:
+    """Whole numbers as they are; floats if they are whole."""
+    if values.dtype.kind != "f":
+        return values
+    whole = np.isfinite(values).all() and (values == np.rint(values)).all() and (np.abs(values) < 2**31).all()
+    if not whole:
+        raise InputError(f"{where} holds fractions: save whole ids 1 to 254, or 0 and 255.")
+    return values.astype(np.int64)
+
+
+def _from_palette(image: Any, where: str, void: int | None) -> Masks:
+    """Indices are ids, unless black, the background, is used but isn't index 0: then colours count."""
+    indices = np.asarray(image)
+    palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    used = np.unique(indices)
+    colors = palette[used[used < len(palette)]]
+    if len(palette) and palette[0].any() and not colors.any(axis=1).all():
+        return _colors(np.asarray(image.convert("RGB")), where, void)
+    return masks_from_values(indices, where, void)
+
+
+def _from_alpha(rgba: np.ndarray, where: str, void: int | None) -> Masks:
+    """Alpha above 127 is opaque; the same alpha everywhere says nothing and is ignored, unless it is 0.
+
+    A single colour or more than 254 colours (a photo cut out of its background) under the opaque pixels:
+    they are object 1. Otherwise the colours under them are the objects.
+    """
+    from vidtrack.labels.colors import codes
+
+    rgb, alpha = rgba[..., :3], rgba[..., 3]
+    if alpha.min() == alpha.max() > 0:
+        return _colors(rgb, where, void)
+    opaque = alpha > 127
+    distinct = np.unique(codes(rgb[opaque]))
+    if len(distinct) == 1:
+        red, green, blue = (int(v) for v in rgb[opaque][0])
+        return Masks(opaque.astype(np.uint8), colors={1: (red, green, blue)})
+    if len(distinct) > MAX_OBJECTS:
+        return Masks(opaque.astype(np.uint8))
+    return _colors(np.where(opaque[..., None], rgb, np.uint8(0)), where, void)
+
+
+def _colors(rgb: np.ndarray, where: str, void: int | None) -> Masks:
+    from vidtrack.labels.colors import masks_from_colors
+
+    return masks_from_colors(rgb, where, void)
