@@ -1,8 +1,8 @@
 """Snapping up-sampled label maps to the edges of the frame: a guided filter on coarse pixels.
 
 He, Sun, Tang 2010, "Guided Image Filtering" (ECCV), with the frame's colours as guide, in the fast form of
-He & Sun 2015 (arXiv 1505.00996): the local linear model "label = a . colour + b" is fitted on a grid four times
-coarser than the working size, and applied to every pixel of the original frame. It has no memory and is
+He & Sun 2015 (arXiv 1505.00996): the local linear model "label = a . colour + b" is fitted on a grid four
+times coarser than the working size, and applied to every pixel of the original frame. It has no memory and is
 never fed back, so it can't drift.
 """
 
