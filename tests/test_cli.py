@@ -88,6 +88,7 @@ def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
         "topk": 5,
         "temperature": 0.07,
         "refine": False,
+        "foreground": 1.2,
     }
     assert not (clip / "result" / "overlay.mp4").exists()
 

@@ -38,7 +38,7 @@ TrackerName = Annotated[str, typer.Option(help="default, PATH, random:resnet18, 
 Size = Annotated[str | None, typer.Option(help="Short side for the embeddings in pixels, or native. [480]")]
 Context = Annotated[int | None, typer.Option(help="Previous frames that a frame attends to. [7]")]
 Radius = Annotated[int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [12]")]
-Topk = Annotated[int | None, typer.Option(help="Pointers per cell. [10]")]
+Topk = Annotated[int | None, typer.Option(help="Pointers per cell. [5]")]
 Temperature = Annotated[float | None, typer.Option(help="Temperature of the softmax over them. [0.05]")]
 
 Refine = Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")]

@@ -131,7 +131,7 @@ class Session:
         with self._timed("readout"):
             guide = Guide(torch.from_numpy(frame).to(cells.device), size) if self.settings.refine else None
             original = (frame.shape[0], frame.shape[1])
-            channel, confidence = winners(cells, size, STRIDE, original, guide)
+            channel, confidence = winners(cells, size, STRIDE, original, guide, self.settings.foreground)
             ids = np.array([0, *self._objects], np.uint8)[channel.numpy()]
         masks = Masks(ids, names=known.names, colors=known.colors)
         return masks, {self._objects[k - 1]: value for k, value in confidence.items()}

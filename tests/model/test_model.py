@@ -77,6 +77,8 @@ def test_a_file_alone_rebuilds_the_model(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(again.model.embed(image), model.embed(image))
     assert again.propagation == {"radius": 9}
+    (tmp_path / "any").touch()
+    assert (tmp_path / "t.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
     assert again.training == {"steps": 3}
 
 

@@ -63,7 +63,10 @@ def save_tracker(
         )
     }
     with atomic_file(path, overwrite=True) as partial:
+        partial.touch()  # safetensors would make it readable by its owner only
+        mode = partial.stat().st_mode
         save_file(state, str(partial), metadata=metadata)
+        partial.chmod(mode)
 
 
 def load_tracker(path: Path | str) -> TrackerFile:

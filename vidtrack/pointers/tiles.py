@@ -19,9 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidtrack.pointers.threads import in_threads
+
 TILE = 8  # cells per side of a query tile
 PENALTY = 4.0  # a power of two, exact in bfloat16; unit vectors score at most 1, so it always loses
-CHUNK_BYTES = 24 * 2**20  # working set of keys and scores of one chunk of tiles
+BORDER = 16  # channels for the border's penalty: one is used, the others keep rows of keys aligned
+CHUNK_BYTES = 6 * 2**20  # working set of keys and scores of one chunk of tiles
 
 
 @dataclass
@@ -47,11 +50,11 @@ def as_keys(embedding: Tensor, radius: int) -> Tensor:
         radius: half side of the window in cells.
 
     Returns:
-        `[rows * 8 + 2 * radius, columns * 8 + 2 * radius, C + 1]`; channel C is a penalty outside the frame.
+        `[rows * 8 + 2 * radius, columns * 8 + 2 * radius, C + 16]`; channel C is a penalty outside the frame.
     """
     height, width, channels = embedding.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
-    keys = embedding.new_zeros(rows * TILE + 2 * radius, columns * TILE + 2 * radius, channels + 1)
+    keys = embedding.new_zeros(rows * TILE + 2 * radius, columns * TILE + 2 * radius, channels + BORDER)
     keys[..., channels] = -PENALTY
     inside = keys[radius : radius + height, radius : radius + width]
     inside[..., :channels] = embedding
@@ -86,32 +89,50 @@ def topk(
     height, width, channels = query.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     tiles = _active_tiles(active, rows, columns, query.device)
-    side = TILE + 2 * radius
     k = min(k, len(memory) * (2 * radius + 1) ** 2)
-    one_hot = _tile_channels(query)  # [64, 17]
     queries = F.pad(query, (0, 0, 0, columns * TILE - width, 0, rows * TILE - height))
     queries = queries.view(rows, TILE, columns, TILE, channels).transpose(1, 2)  # [rows, columns, 8, 8, C]
-    depth = channels + one_hot.shape[1]
-    per_tile = len(memory) * side * side * (depth + TILE * TILE) * query.element_size()
-    chunk = min(max(1, CHUNK_BYTES // per_tile), max(1, len(tiles)))
-    keys = query.new_empty(chunk, len(memory), side, side, depth)
-    keys[..., channels + 1 :] = _window_channels(radius, query)  # [side, side, 16]
-    scores = [query.new_empty(0, TILE * TILE, k)]
-    places = [tiles.new_empty(0, TILE * TILE, k)]
-    for part in tiles.split(chunk) if len(tiles) else ():
-        row, column = part // columns, part % columns
-        for tile, (top, left) in enumerate(zip((row * TILE).tolist(), (column * TILE).tolist(), strict=True)):
-            for frame, map_ in enumerate(memory):
-                square = map_[top : top + side, left : left + side]  # [side, side, C+1]
-                keys[tile, frame, :, :, : channels + 1] = square
-        q = queries[row, column].flatten(1, 2)  # [t, 64, C]
-        q = torch.cat([q, one_hot.expand(len(part), -1, -1)], dim=-1)  # [t, 64, C+17]
-        score, place = _select(q, keys[: len(part)], k)
-        scores.append(score)
-        places.append(place)
-    return _assemble(
-        torch.cat(scores), torch.cat(places), tiles, columns, radius, (height, width), temperature
-    )
+    search = _Search(queries.reshape(rows * columns, TILE * TILE, channels), memory, radius, k, columns)
+    parts = tiles.split(search.chunk) if len(tiles) else ()
+    found = [search.empty(), *in_threads(search, parts, query.device)]
+    scores, places = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+    return _assemble(scores, places, tiles, columns, radius, (height, width), temperature)
+
+
+class _Search:
+    """The search of one query frame; called with the numbers of a few tiles, in any thread.
+
+    Args:
+        queries: `[tiles, 64, C]`, all tiles of the frame in rows.
+        memory, radius, k: see `topk`.
+        columns: tiles in a row.
+    """
+
+    def __init__(self, queries: Tensor, memory: list[Tensor], radius: int, k: int, columns: int) -> None:
+        self.queries, self.memory, self.k, self.columns = queries, memory, k, columns
+        self.side = TILE + 2 * radius
+        self.one_hot = _tile_channels(queries)  # [64, 32]
+        self.window = _window_channels(radius, queries)  # [side, side, 16]
+        self.depth = queries.shape[-1] + self.one_hot.shape[-1]
+        per_tile = len(memory) * self.side**2 * (self.depth + TILE * TILE) * queries.element_size()
+        self.chunk = max(1, CHUNK_BYTES // per_tile)
+
+    def empty(self) -> tuple[Tensor, Tensor]:
+        """The result for no tiles."""
+        shape = (0, TILE * TILE, self.k)
+        return self.queries.new_empty(shape), self.queries.new_empty(shape, dtype=torch.long)
+
+    def __call__(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores `[t, 64, k]` and places `[t, 64, k]` of the tiles, see `_select`."""
+        split = self.depth - self.window.shape[-1]
+        keys = self.queries.new_empty(len(tiles), len(self.memory), self.side, self.side, self.depth)
+        keys[..., split:] = self.window
+        for tile, number in enumerate(tiles.tolist()):
+            top, left = number // self.columns * TILE, number % self.columns * TILE
+            for frame, map_ in enumerate(self.memory):
+                keys[tile, frame, :, :, :split] = map_[top : top + self.side, left : left + self.side]
+        one_hot = self.one_hot.expand(len(tiles), -1, -1)
+        return _select(torch.cat([self.queries[tiles], one_hot], dim=-1), keys, self.k)
 
 
 def read(pointers: Pointers, values: Tensor) -> Tensor:
@@ -148,10 +169,11 @@ def _window_channels(radius: int, like: Tensor) -> Tensor:
 
 
 def _tile_channels(like: Tensor) -> Tensor:
-    """`[64, 17]`: a one for the frame's border channel, then one-hot row and column of each tile cell."""
+    """`[64, 32]`: a one for the frame's border channel, then one-hot row and column of each tile cell."""
     eye = torch.eye(TILE, dtype=like.dtype, device=like.device)
     rows, columns = eye[:, None].expand(TILE, TILE, TILE), eye[None].expand(TILE, TILE, TILE)
-    border = eye.new_ones(TILE, TILE, 1)
+    border = eye.new_zeros(TILE, TILE, BORDER)
+    border[..., 0] = 1
     return torch.cat([border, rows, columns], dim=-1).flatten(0, 1)
 
 

@@ -15,6 +15,7 @@ def winners(
     stride: int,
     original: tuple[int, int],
     guide: Guide | None = None,
+    foreground: float = 1.0,
 ) -> tuple[Tensor, dict[int, float]]:
     """Up-sample soft labels to pixels and take the most probable channel of each.
 
@@ -27,6 +28,7 @@ def winners(
         stride: pixels per cell.
         original: `(height, width)` of the result.
         guide: the frame, to snap the objects to its edges; None is plain bilinear up-sampling.
+        foreground: weight of the objects against the background.
 
     Returns:
         Channel numbers uint8 `[H, W]` on the CPU, and per winning channel k >= 1 the mean probability
@@ -48,7 +50,7 @@ def winners(
         best[box] = torch.maximum(best[box], probability)
         total[box] += probability
     # Both ways of up-sampling are linear and the channels sum to 1, so the background is what is left.
-    ids.masked_fill_(best <= 1 - total, 0)
+    ids.masked_fill_(foreground * best <= 1 - total, 0)
     area = torch.bincount(ids.flatten().int(), minlength=len(maps))
     mass = torch.bincount(ids.flatten().int(), weights=best.flatten(), minlength=len(maps))
     confidence = {k: min(1.0, float(mass[k] / area[k])) for k in range(1, len(maps)) if area[k] > 0}

@@ -1,0 +1,34 @@
+"""Parts in threads give what a loop gives, and leave torch's settings alone."""
+
+import pytest
+import torch
+
+from vidtrack.pointers.threads import in_threads
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_order_and_thread_count(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        seen: list[int] = []
+
+        def work(part: int) -> int:
+            seen.append(torch.get_num_threads())
+            return part * part
+
+        assert in_threads(work, range(20), CPU) == [n * n for n in range(20)]
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_reaches_the_caller() -> None:
+    def fail(part: int) -> int:
+        raise RuntimeError(f"part {part}")
+
+    with pytest.raises(RuntimeError, match="part 0"):
+        in_threads(fail, [0, 1], CPU)
