@@ -27,6 +27,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pretrain.config import Config
+from pretrain.device import fast_dtype
 from pretrain.errors import InputError
 
 CHECKPOINT = "last.ckpt"
@@ -227,15 +228,15 @@ class RunCallback(Callback):
 
 
 def make_trainer(
-    callback: RunCallback, optimizer: Optimizer, engine: Engine, device: str = "auto"
+    callback: RunCallback, optimizer: Optimizer, engine: Engine, device: torch.device
 ) -> L.Trainer:
     """The one Trainer factory.
 
     Args:
         callback: see `RunCallback`.
         optimizer: for the number of steps.
-        engine: see `Engine`; precision "auto" is bf16 autocast on every device but MPS.
-        device: "auto", "cpu", "cuda" or "mps".
+        engine: see `Engine`; precision "auto" is bf16 autocast where it is fast, else float32.
+        device: see `pretrain.device.choose_device`.
     """
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -243,13 +244,10 @@ def make_trainer(
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    mps = device == "mps" or (
-        device == "auto" and not torch.cuda.is_available() and torch.backends.mps.is_available()
-    )
-    half = engine.precision == "bf16" or (engine.precision == "auto" and not mps)
+    half = engine.precision == "bf16" or (engine.precision == "auto" and fast_dtype(device) == torch.bfloat16)
     return L.Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device),
-        devices=1 if device in ("cpu", "mps") else "auto",
+        accelerator=device.type,
+        devices=1,
         precision="bf16-mixed" if half else "32-true",
         max_steps=optimizer.steps,
         max_epochs=-1,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pretrain.device import choose_device, fast_dtype
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.labels.masks import Masks
-from vidtrack.model.embedder import choose_device, fast_dtype
 from vidtrack.tracker import load
 from vidtrack.video import probe, read_frame
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from pretrain.device import choose_device
 from pretrain.errors import InputError
 from vidtrack.files import sha256
 from vidtrack.geometry import working_size
 from vidtrack.labels.masks import Masks
 from vidtrack.model.colorizer import Model, VideoColorizer
-from vidtrack.model.embedder import STRIDE, Embedder, LabEmbedder, NetworkEmbedder, choose_device
+from vidtrack.model.embedder import STRIDE, Embedder, LabEmbedder, NetworkEmbedder
 from vidtrack.model.tracker_file import load_tracker
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.propagator import Propagator

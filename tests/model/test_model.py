@@ -8,7 +8,7 @@ import torch
 
 from pretrain.errors import InputError
 from vidtrack.model.colorizer import Model, VideoColorizer, copy_values
-from vidtrack.model.embedder import LabEmbedder, NetworkEmbedder, choose_device, fold_batch_norm
+from vidtrack.model.embedder import LabEmbedder, NetworkEmbedder, fold_batch_norm
 from vidtrack.model.tracker_file import load_tracker, save_tracker
 
 CPU = torch.device("cpu")
@@ -98,9 +98,3 @@ def test_copying_values_is_attention() -> None:
         for n in range(3):
             weight = torch.softmax(references[b].T @ query[b, :, n] / 0.5, dim=0)
             torch.testing.assert_close(found[b, :, n], values[b] @ weight)
-
-
-def test_devices() -> None:
-    assert choose_device("cpu").type == "cpu"
-    with pytest.raises(InputError, match="choose auto, cpu, cuda or mps"):
-        choose_device("tpu")

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from pretrain.device import choose_device
 from pretrain.engine import (
     CHECKPOINT,
     RunCallback,
@@ -134,6 +135,7 @@ def train(
     """
     began = time.monotonic()
     _check(config)
+    where = choose_device(device)
     list_videos(data, config.data.split)  # before anything is written
     first = prepare_run(out, config, overwrite)
     frames = Path(config.data.cache) if config.data.cache else out / "frames"
@@ -150,7 +152,7 @@ def train(
     if first < settings.steps:
         sampler = StepSampler(len(cache.videos), settings.batch, settings.steps, config.seed, first)
         batches = loader(ClipDataset(cache.videos, config.clips), sampler, config.engine.workers, collate)
-        trainer = make_trainer(callback, settings, config.engine, device)
+        trainer = make_trainer(callback, settings, config.engine, where)
         trainer.fit(module, batches, ckpt_path=str(out / CHECKPOINT) if first else None)
         first = trainer.global_step
     else:
