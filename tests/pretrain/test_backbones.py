@@ -70,6 +70,7 @@ def test_gray_input_ignores_colour() -> None:
     assert abs(float(net.convert(image).mean()) - 0.5339) < 1e-3  # L of mid gray is 53.39
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x04N."])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_garbage_is_one_sentence(tmp_path: Path, content: bytes, suffix: str) -> None:
