@@ -155,6 +155,9 @@ def build(
             f"(first: {(missing + wrong)[0]}); give a checkpoint of a standard {arch}."
         )
     backbone.load_state_dict(kept, strict=False)
+    for name in ("mean", "std"):
+        if name in meta:
+            getattr(backbone, name).copy_(torch.tensor(meta[name]).view(-1, 1, 1))
     return backbone
 
 

@@ -79,7 +79,7 @@ class StepSampler(Sampler[list[Draw]]):
         )
 
     def __len__(self) -> int:
-        return max(0, self.steps - self.first_step)
+        return self.steps  # of the whole run: Lightning counts the batches that a resumed run has behind it
 
     def __iter__(self) -> Iterator[list[Draw]]:
         orders: dict[int, np.ndarray] = {}
@@ -214,6 +214,13 @@ class RunCallback(Callback):
         self.save(trainer)
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        self.restore_signals()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, error: BaseException) -> None:
+        self.restore_signals()
+
+    def restore_signals(self) -> None:
+        """Give Ctrl-C back to whoever had it before."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}

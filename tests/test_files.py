@@ -29,6 +29,24 @@ def test_existing_files_are_safe(tmp_path: Path) -> None:
     assert target.read_text() == '{\n  "a": 1\n}\n'
 
 
+def test_folders_of_the_user_are_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.png").write_text("")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    for name, sentence in {"mine": "not replaced", "file": "not a folder", "link": "not a folder"}.items():
+        with pytest.raises(InputError, match=sentence):
+            require_free(tmp_path / name, overwrite=True, folder=True)
+    with pytest.raises(InputError, match="is a folder"):
+        require_free(tmp_path / "mine", overwrite=True)
+    (tmp_path / "mine" / "report.json").write_text("{}")
+    require_free(tmp_path / "mine", overwrite=True, folder=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    for name in (".", "..", str(tmp_path)):
+        with pytest.raises(InputError, match="not replaced"):
+            require_free(name, overwrite=True, folder=True)
+
+
 def test_a_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be"):

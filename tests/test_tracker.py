@@ -111,6 +111,23 @@ def test_difficult_objects_never_fail(lab: Tracker, what: str) -> None:
         assert result.labels.ids.all()
 
 
+def test_frames_of_any_layout_but_one_type(lab: Tracker) -> None:
+    images, truth = moving(2)
+    session = lab.session()
+    session.step(images[0], Masks(truth[0]))
+    bgr = np.ascontiguousarray(images[1][..., ::-1])
+    result = session.step(bgr[..., ::-1])  # a view with negative strides, as from a webcam
+    assert iou(result.labels.ids == 2, truth[1] == 2) > 0.7
+    with pytest.raises(InputError, match="uint8"):
+        session.step(images[1].astype(np.float32))
+
+
+def test_annotations_outside_the_range_are_an_error(lab: Tracker, tmp_path: Path) -> None:
+    annotations = {0: Masks(moving(1)[1][0]), 7: Masks(moving(1)[1][0])}
+    with pytest.raises(InputError, match="frame 7 lies outside"):
+        list(lab.propagate(tmp_path, annotations, end=5))
+
+
 def test_254_objects() -> None:
     ids = np.zeros((128, 160), np.uint8)
     for number in range(254):

@@ -128,7 +128,7 @@ def propagate(
         from vidtrack.progress import frame_progress
         from vidtrack.tracker import load
 
-        target = require_free(out or default_out(video), overwrite)
+        target = require_free(out or default_out(video), overwrite, folder=True)
         loaded = load(
             tracker,
             device=device,

@@ -54,7 +54,7 @@ def run_demo(
     Raises:
         InputError: the output exists or can't be written, or the tracker is unknown.
     """
-    out = require_free(out, overwrite).absolute()
+    out = require_free(out, overwrite, folder=True).absolute()
     trackers = [load(name, device=device, threads=threads) for name in (tracker, *BASELINES)]
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 from pretrain.errors import InputError
 
+RESULTS = ("report.json", "results.json")  # every folder of results has one of these
+
 
 def sha256(path: Path | str) -> str:
     """Hex SHA-256 of a file's content, or of a folder's file names, sizes and contents in sorted order."""
@@ -27,15 +29,27 @@ def sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def require_free(path: Path | str, overwrite: bool = False) -> Path:
-    """Return `path` if it may be written: it is free or `overwrite` is set, and its folder is writable.
+def require_free(path: Path | str, overwrite: bool = False, *, folder: bool = False) -> Path:
+    """Return `path` if it may be written: it is free or may be overwritten, and its folder is writable.
+
+    With `overwrite` a file replaces a file only, and a folder of results only a folder of results (one with
+    a `report.json` or `results.json`, or an empty one): a folder of the user's is never removed.
 
     Raises:
-        InputError: `path` exists and `overwrite` is False, or its folder can't be written.
+        InputError: `path` exists and must not be replaced, or its folder can't be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already: choose another output, or add --overwrite to replace it.")
+    if path.exists() and not folder and path.is_dir():
+        raise InputError(f"{path} is a folder: give the name of a file.")
+    if path.exists() and folder:
+        if path.is_symlink() or not path.is_dir():
+            raise InputError(f"{path} is not a folder: choose another output.")
+        ours = any((path / name).is_file() for name in RESULTS) or not any(path.iterdir())
+        here = Path.cwd().resolve()
+        if not ours or path.resolve() == here or path.resolve() in here.parents:
+            raise InputError(f"{path} holds no vidtrack results and is not replaced: choose another output.")
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent

@@ -31,10 +31,10 @@ def describe_machine(device: str = "auto", threads: int | None = None) -> dict[s
 def describe_video(
     path: Path, tracker: str = "default", device: str = "auto", threads: int | None = None
 ) -> dict[str, str]:
-    """Size, rate and length of a video, and the time and memory that `propagate` will take here.
+    """Size, rate and length of a video, and the time and memory that tracking will take here.
 
     The expectation is measured: the video's first frame is tracked a few times with a quarter of the
-    picture as object, the memory full.
+    picture as object, the memory full. Decoding and writing, which run beside it, are not in it.
 
     Raises:
         InputError: not a usable video, or an unknown tracker.

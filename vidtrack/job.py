@@ -125,7 +125,7 @@ def propagate_video(
     Raises:
         InputError: anything about video, mask or output that the user has to change.
     """
-    out = require_free(out, overwrite).absolute()
+    out = require_free(out, overwrite, folder=True).absolute()
     with VideoReader(video, start, end) as reader:
         info = reader.info
         first = Masks.load(mask, void=void, size=(info.height, info.width))

@@ -89,13 +89,18 @@ class Session:
 
         Args:
             frame: uint8 `[H, W, 3]` RGB; all frames of a session have one size.
-            annotation: the frame's masks where the user gives them; the first step needs them. Objects
-                with new ids are added to those that are tracked; the others take their new place.
+            annotation: the frame's masks where the user gives them; the first step needs them. They say
+                all about their frame: an object that they lack is not in it.
             index, time, damaged, name: passed on to the result; the index counts up by itself.
 
         Raises:
             InputError: no annotation at the first step, or sizes that don't agree.
         """
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise InputError(
+                f"a frame must be uint8 [height, width, 3] RGB, not {frame.dtype} {list(frame.shape)}."
+            )
+        frame = np.ascontiguousarray(frame)
         self._index = self._index + 1 if index is None else index
         if annotation is None and self._annotation is None:
             raise InputError("the first frame needs an annotation: give the session its masks.")
@@ -119,7 +124,8 @@ class Session:
                 f"{known.size[1]} x {known.size[0]}: all frames must have one size."
             )
         if self.embedder is None:
-            return known, dict.fromkeys(known.objects, 1.0)
+            copied = Masks(known.ids, names=known.names, colors=known.colors)
+            return copied, dict.fromkeys(known.objects, 1.0)
         with self._timed("embedding"):
             embedding = self.embedder(frame, self.settings.size)
         size = working_size(frame.shape[0], frame.shape[1], self.settings.size)
@@ -185,6 +191,9 @@ class Tracker:
         Raises:
             InputError: no annotation at `start`, or an unusable video or mask.
         """
+        for number in {**(annotations or {}), **(masks or {})}:
+            if number < start or (end is not None and number >= end):
+                raise InputError(f"the annotation of frame {number} lies outside of frames {start} to {end}.")
         with VideoReader(source, start, end) as reader:
             yield from self.run(reader, annotations, masks, start)
 

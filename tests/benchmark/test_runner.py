@@ -201,7 +201,10 @@ def test_existing_output(make_set, tmp_path):
     tracker = Fake(OBJECTS)
     with pytest.raises(InputError, match=r"out exists already: .*--overwrite"):
         run_davis(root, 2017, "val", out, tracker)
+    with pytest.raises(InputError, match="no vidtrack results"):  # a folder of the user's stays
+        run_davis(root, 2017, "val", out, tracker, overwrite=True)
     assert tracker.calls == [] and (out / "old").exists()
+    (out / "results.json").touch()
     run_davis(root, 2017, "val", out, tracker, overwrite=True)
     assert not (out / "old").exists() and (out / "results.json").exists()
 
@@ -210,6 +213,7 @@ def test_existing_output(make_set, tmp_path):
 def test_input_is_never_overwritten(make_set, tmp_path, folder):
     masks = tmp_path / folder / "masks"
     write_masks(masks)
+    (masks.parent / "results.json").touch()
     with pytest.raises(InputError, match="masks lies in the output"):
         run_davis(make_set(2017, OBJECTS), 2017, "val", tmp_path / "out", masks=masks, overwrite=True)
     assert (masks / "one/00003.png").exists()

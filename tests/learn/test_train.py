@@ -1,6 +1,9 @@
 """Training end to end on tiny videos: it learns, resumes exactly, and reports what it skipped."""
 
 import json
+import os
+import shutil
+import signal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pretrain.backbones import build, save_backbone
 from pretrain.errors import InputError
-from vidtrack.learn.frames import build_cache, decode, segments, shares
+from vidtrack.learn.frames import build_cache, sampled_frames, segments, shares
 from vidtrack.learn.settings import Data, TrackConfig
 from vidtrack.learn.train import train
+from vidtrack.model.embedder import NetworkEmbedder
 from vidtrack.tracker import load
 from vidtrack.video import VideoWriter
 
@@ -70,6 +75,43 @@ def test_a_stopped_run_ends_with_the_same_weights(videos: Path, tmp_path: Path) 
     assert tracker.settings.radius == 12
 
 
+@pytest.mark.parametrize("stop", [2, 5, 7])
+def test_one_stop_in_the_middle_changes_nothing(videos: Path, tmp_path: Path, stop: int) -> None:
+    """Several steps follow the resume: the second and third of them must be right, too."""
+    longer = config(optimizer={"steps": 9, "batch": 2, "warmup_steps": 1, "learning_rate": 1e-3})
+
+    def interrupt(record: dict[str, float]) -> None:
+        if record["step"] == stop:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    train(videos, longer, tmp_path / "whole", device="cpu")
+    first = train(videos, longer, tmp_path / "part", device="cpu", report=interrupt)
+    assert first.interrupted and first.steps == stop
+    assert train(videos, longer, tmp_path / "part", device="cpu").done
+    one, two = (load_file(tmp_path / run / "tracker.safetensors") for run in ("whole", "part"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_other_videos_never_continue_a_run(videos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(videos, data)
+    train(data, config(), tmp_path / "run", device="cpu", max_minutes=0)
+    (data / "v1.mp4").unlink()
+    with pytest.raises(InputError, match="other videos"):
+        train(data, config(), tmp_path / "run", device="cpu")
+
+
+def test_a_backbone_file_with_another_input_is_kept(videos: Path, tmp_path: Path) -> None:
+    save_backbone(build("resnet18", "layer3", ("layer3",), "l"), tmp_path / "gray.safetensors")
+    model = {"backbone": str(tmp_path / "gray.safetensors"), "head": [16, 8]}
+    train(videos, config(model=model), tmp_path / "run", device="cpu")
+    embedder = load(tmp_path / "run" / "tracker.safetensors", device="cpu").embedder
+    assert isinstance(embedder, NetworkEmbedder) and embedder.model.backbone.input == "l"
+    rgb = {"backbone": "resnet18", "input": "rgb"}
+    with pytest.raises(InputError, match="input=l"):
+        train(videos, config(model=rgb, objective="colorization"), tmp_path / "other", device="cpu")
+
+
 def test_another_config_never_continues_a_run(videos: Path, tmp_path: Path) -> None:
     train(videos, config(), tmp_path / "run", device="cpu", max_minutes=0)
     with pytest.raises(InputError, match=r"other settings \(seed\)"):
@@ -116,8 +158,8 @@ def test_the_classic_objective_learns_too(videos: Path, tmp_path: Path) -> None:
 
 def test_decoding_takes_frames_by_their_time(tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", 30, 0, rate=30)
-    assert decode(tmp_path / "v.mp4", 48, 6.0).shape == (6, 48, 72, 3)
-    assert len(decode(tmp_path / "v.mp4", 48, 60.0)) == 30
+    assert np.stack(list(sampled_frames(tmp_path / "v.mp4", 48, 6.0))).shape == (6, 48, 72, 3)
+    assert len(list(sampled_frames(tmp_path / "v.mp4", 48, 60.0))) == 30
 
 
 def test_the_cache_is_bounded_and_kept(videos: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Parts in threads give what a loop gives, and leave torch's settings alone."""
 
+import threading
+
 import pytest
 import torch
 
@@ -22,6 +24,11 @@ def test_order_and_thread_count(threads: int) -> None:
         assert in_threads(work, range(20), CPU) == [n * n for n in range(20)]
         assert set(seen) == {1}
         assert torch.get_num_threads() == threads
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert later == [threads]  # threads that begin later are not slowed down
     finally:
         torch.set_num_threads(before)
 

@@ -117,6 +117,26 @@ def test_an_object_of_one_pixel_gets_a_cell() -> None:
     torch.testing.assert_close(maps.sum(dim=-1), torch.ones(5, 5))
 
 
+def test_tiny_objects_in_one_cell_all_stay() -> None:
+    ids = np.zeros((40, 40), np.uint8)
+    ids[8:15, 8:15] = 1  # most of one cell
+    ids[15, 15], ids[15, 14] = 2, 3
+    maps = masks_to_cells(ids, None, [1, 2, 3], (40, 40), 8)
+    winner = maps.argmax(dim=-1)
+    for channel in (1, 2, 3):
+        (cell,) = (winner == channel).nonzero().tolist()
+        assert max(abs(cell[0] - 1), abs(cell[1] - 1)) <= 1
+    assert winner[1, 1] == 1
+
+
+@pytest.mark.parametrize("size", [(482, 857), (720, 1280), (1000, 333)])
+def test_shrinking_leaves_no_trace_of_a_label_in_the_background(size: tuple[int, int]) -> None:
+    ids = np.zeros(size, np.uint8)
+    ids[:8, :8] = 1
+    maps = masks_to_cells(ids, None, [1], (240, 240 * size[1] // size[0]), 8)
+    assert ((maps[..., 0] == 1) | (maps[..., 1] > 0)).all()
+
+
 @pytest.mark.parametrize("original", [(48, 64), (51, 70), (96, 128)])
 def test_winners_equal_the_argmax_of_all_channels(original: tuple[int, int]) -> None:
     from vidtrack.geometry import to_pixels

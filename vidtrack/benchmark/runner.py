@@ -80,7 +80,7 @@ def run_davis(
     """
     if (tracker is None) == (masks is None):
         raise ValueError("give either a tracker or masks")
-    out = require_free(out, overwrite).absolute()
+    out = require_free(out, overwrite, folder=True).absolute()
     partial = out.with_name(f"{out.name}.partial")
     for source in (data, masks):
         if source is not None and {out, partial} & {(p := Path(source).absolute()), *p.parents}:

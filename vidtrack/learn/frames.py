@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -63,13 +63,12 @@ def list_videos(folder: Path, split: str | None) -> list[Path]:
     return sorted(files)
 
 
-def decode(path: Path, short_side: int, rate: float) -> np.ndarray:
-    """All frames of a video that `rate` frames per second need, as uint8 `[T, h, w, 3]` RGB.
+def sampled_frames(path: Path, short_side: int, rate: float) -> Iterator[np.ndarray]:
+    """The frames of a video that `rate` frames per second need, uint8 `[h, w, 3]` RGB each.
 
     Frames are taken by their time stamps; one slower than `rate` keeps all its frames. A frame is shrunk
     (area average) to `short_side`, never enlarged beyond it; a smaller one is enlarged.
     """
-    kept: list[np.ndarray] = []
     due = Fraction(0)
     step = Fraction(rate).limit_denominator(1000) ** -1
     with VideoReader(path) as reader:
@@ -81,8 +80,7 @@ def decode(path: Path, short_side: int, rate: float) -> np.ndarray:
             scale = short_side / min(height, width)
             size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
             how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            kept.append(cv2.resize(frame.image, size, interpolation=how))
-    return np.stack(kept)
+            yield cv2.resize(frame.image, size, interpolation=how)
 
 
 def shares(lengths: list[int], budget: int) -> int:
@@ -138,7 +136,7 @@ def build_cache(
             aspect = max(info.width, info.height) / min(info.width, info.height)
             lengths.append(max(1, round(frames * aspect)))  # in units of one square frame
             usable.append(path)
-        except InputError as error:
+        except (InputError, OSError, ValueError) as error:
             skipped.append((path.name, str(error)))
     budget = int(settings.cache_gb * 1e9 / (3 * settings.short_side**2))
     share = shares(lengths, budget) if lengths else 0
@@ -157,7 +155,7 @@ def build_cache(
                     result.names.append(path.name)
                 else:
                     result.skipped.append((path.name, f"only {len(video)} frames at {settings.rate:g}/s"))
-        except InputError as error:
+        except (InputError, ValueError) as error:
             result.skipped.append((path.name, str(error)))
         if progress:
             progress(done + 1, len(usable))
@@ -170,13 +168,33 @@ def build_cache(
 def _cached(path: Path, settings: Data, stem: Path, share: int) -> list[Path]:
     done = stem.with_suffix(".json")
     if not done.is_file():
-        frames = decode(path, settings.short_side, settings.rate)
-        aspect = max(frames.shape[1:3]) / min(frames.shape[1:3])
-        parts = segments(len(frames), max(1, int(share / aspect)))
-        for number, part in enumerate(parts):
-            with atomic_file(stem.with_name(f"{stem.name}-{number}.npy"), overwrite=True) as partial:
-                np.save(partial, frames[part])
-        with atomic_file(done, overwrite=True) as partial:
-            partial.write_text(json.dumps({"video": path.name, "parts": len(parts)}))
+        raw = stem.with_suffix(".raw")  # on disk: an hour of video must not fill the memory
+        try:
+            frames = _decode_to(raw, path, settings)
+            _save_parts(frames, stem, done, path, share)
+        finally:
+            raw.unlink(missing_ok=True)
     count = json.loads(done.read_text())["parts"]
     return [stem.with_name(f"{stem.name}-{number}.npy") for number in range(count)]
+
+
+def _decode_to(raw: Path, path: Path, settings: Data) -> np.ndarray:
+    """All sampled frames of a video, uint8 `[T, h, w, 3]`, memory-mapped from the file `raw`."""
+    count, shape = 0, (0, 0, 0)
+    with raw.open("wb") as file:
+        for frame in sampled_frames(path, settings.short_side, settings.rate):
+            file.write(frame.tobytes())
+            count, shape = count + 1, frame.shape
+    if not count:
+        raise InputError(f"{path} has no undamaged frame.")
+    return np.memmap(raw, np.uint8, "r", shape=(count, *shape))
+
+
+def _save_parts(frames: np.ndarray, stem: Path, done: Path, path: Path, share: int) -> None:
+    aspect = max(frames.shape[1:3]) / min(frames.shape[1:3])
+    parts = segments(len(frames), max(1, int(share / aspect)))
+    for number, part in enumerate(parts):
+        with atomic_file(stem.with_name(f"{stem.name}-{number}.npy"), overwrite=True) as partial:
+            np.save(partial, frames[part])
+    with atomic_file(done, overwrite=True) as partial:
+        partial.write_text(json.dumps({"video": path.name, "parts": len(parts)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from vidtrack.files import write_json
 from vidtrack.learn.anchors import anchor_loss
 from vidtrack.learn.clips import ClipDataset, collate, second_view, to_float
 from vidtrack.learn.colorization import chroma, colorization_loss, fit_palette, quantise
-from vidtrack.learn.frames import build_cache, list_videos
+from vidtrack.learn.frames import FrameCache, build_cache, list_videos
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
@@ -141,11 +142,14 @@ def train(
     frames = Path(config.data.cache) if config.data.cache else out / "frames"
     cache = build_cache(data, config.data, frames, config.clips.frames, decoding)
     write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in cache.skipped])
+    _require_same_videos(out / "videos.json", cache, resumed=first > 0)
     torch.manual_seed(config.seed)
     palette = None
     if config.objective == "colorization":
         palette = fit_palette(cache.videos, config.colorization, config.seed, VideoColorizer.stride)
     module = ColorizerTraining(config, palette)
+    if config.objective == "colorization" and module.model.backbone.input != "l":
+        raise InputError("objective=colorization needs model.input=l: with colour given, nothing is left.")
     settings = config.optimizer
     minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
     callback = RunCallback(out, config.engine, settings.batch, minutes, report)
@@ -184,7 +188,14 @@ def _check(config: TrackConfig) -> None:
         )
     if config.clips.frames < 2:
         raise InputError("clips.frames must be at least 2: learning compares frames of a clip.")
-    if config.objective == "colorization" and config.model.input != "l":
+
+
+def _require_same_videos(record: Path, cache: FrameCache, resumed: bool) -> None:
+    """Draws are indices of videos: a run may only go on with the videos that it began with."""
+    videos = [[name, *video.shape] for name, video in zip(cache.names, cache.videos, strict=True)]
+    if resumed and record.is_file() and json.loads(record.read_text()) != videos:
         raise InputError(
-            "objective=colorization needs model.input=l: with colour as input there is nothing to learn."
+            f"{record.parent} was begun with other videos than --data holds now: restore them, choose "
+            "another --out, or add --overwrite to begin anew."
         )
+    write_json(record, videos)

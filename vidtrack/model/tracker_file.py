@@ -51,7 +51,9 @@ def save_tracker(
         if value.is_floating_point():
             stored = stored.to(torch.float32 if "running_" in key else dtype)
         state[key] = stored.contiguous()
-    settings = model.settings.model_copy(update={"backbone": model.backbone.arch})
+    settings = model.settings.model_copy(
+        update={"backbone": model.backbone.arch, "input": model.backbone.input}
+    )
     metadata = {
         "vidtrack": json.dumps(
             {

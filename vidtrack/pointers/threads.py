@@ -20,19 +20,22 @@ def in_threads(work: Callable[[A], B], parts: Iterable[A], device: torch.device)
     """`[work(part) for part in parts]`, in threads on a CPU; gradients are not recorded."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
-        return [work(part) for part in parts]
+        with torch.inference_mode():
+            return [work(part) for part in parts]
+    changed: list[bool] = []
 
     def one(part: A) -> B:
-        # Both settings belong to a thread; torch copies the first from the thread that was set last.
         if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)
+            torch.set_num_threads(1)  # of this thread, and the default of threads that are still to come
+            changed.append(True)
         with torch.inference_mode():
             return work(part)
 
-    results = list(_pool(threads).map(one, parts))
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    return results
+    try:
+        return list(_pool(threads).map(one, parts))
+    finally:
+        if changed:
+            torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)
