@@ -93,6 +93,22 @@ def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
     assert not (clip / "result" / "overlay.mp4").exists()
 
 
+def test_a_lost_object_is_told(clip: Path) -> None:
+    ids = np.zeros((64, 96), np.uint8)
+    ids[16:48, 8:40] = 1
+    ids[2, 90] = 7
+    Masks(ids).save(clip / "tiny.png")
+    with VideoWriter(clip / "blink.mp4", 96, 64, Fraction(30)) as writer:
+        for t in range(4):
+            image = np.full((64, 96, 3), 90, np.uint8)
+            image[16:48, 8:40] = (220, 120, 30)
+            image[0:8, 88:96] = (30, 30, 220) if t == 0 else 90
+            writer.write(image)
+    done = run("propagate", "--mask", "tiny.png", "blink.mp4", "--tracker", "lab", cwd=clip)
+    assert done.returncode == 0
+    assert "object 7 is not seen from frame" in done.stderr and "object 1" not in done.stderr
+
+
 MISTAKES = {
     "no video": (["--mask", "first.png", "nothing.mp4"], "nothing.mp4"),
     "text as video": (["--mask", "first.png", "text.mp4"], "text.mp4"),

@@ -1,5 +1,6 @@
 """The public face: sessions, propagation, names of trackers."""
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,32 @@ def test_annotations_outside_the_range_are_an_error(lab: Tracker, tmp_path: Path
     annotations = {0: Masks(moving(1)[1][0]), 7: Masks(moving(1)[1][0])}
     with pytest.raises(InputError, match="frame 7 lies outside"):
         list(lab.propagate(tmp_path, annotations, end=5))
+
+
+def test_annotations_of_every_kind(lab: Tracker, tmp_path: Path) -> None:
+    images, truth = moving(3)
+    with VideoWriter(tmp_path / "v.mp4", 96, 64, Fraction(12)) as writer:
+        for image in images:
+            writer.write(image)
+    Masks(truth[0]).save(tmp_path / "m.png")
+    for value in (Masks(truth[0]), tmp_path / "m.png", str(tmp_path / "m.png")):
+        assert len(list(lab.propagate(tmp_path / "v.mp4", {0: value}))) == 3
+        assert len(list(lab.propagate(tmp_path / "v.mp4", masks={0: value}))) == 3
+    wrong: list[Any] = [Masks(truth[0]), str(tmp_path / "m.png"), {0: truth[0]}, {0: None}]
+    for value in wrong:
+        with pytest.raises(InputError, match=r"frame number|must be Masks"):
+            list(lab.propagate(tmp_path / "v.mp4", value))
+    with pytest.raises(InputError, match="no frame 9"):
+        list(lab.propagate(tmp_path / "v.mp4", {0: Masks(truth[0]), 9: Masks(truth[0])}))
+    session = lab.session()
+    array: Any = truth[0]
+    with pytest.raises(InputError, match="must be Masks"):
+        session.step(images[0], array)
+    frozen = images[0].copy()
+    frozen.flags.writeable = False  # as numpy.frombuffer gives it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session.step(frozen, Masks(truth[0]))
 
 
 def test_254_objects() -> None:

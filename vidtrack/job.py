@@ -78,6 +78,18 @@ class ResultWriter:
         self.video.close()
         return self.video.warnings
 
+    def lost(self, first: Masks) -> list[str]:
+        """A sentence for each object that the last frame does not show."""
+        sentences = []
+        for number in map(str, first.objects):
+            seen = [frame["index"] for frame in self.frames if number in frame["objects"]]
+            if seen[-1] < self.frames[-1]["index"]:
+                sentences.append(
+                    f"object {number} is not seen from frame {seen[-1] + 1} on: it left, is hidden, is too "
+                    "small, or was lost."
+                )
+        return sentences
+
     def abort(self) -> None:
         """Stop at once and leave nothing open."""
         self._thread.abort()
@@ -149,7 +161,7 @@ def propagate_video(
                     if progress:
                         progress(result.index - start + 1, total)
                 handed = time.perf_counter()
-                warnings = [*first.warnings, *reader.warnings, *writer.close()]
+                warnings = [*first.warnings, *reader.warnings, *writer.close(), *writer.lost(first)]
                 waiting += time.perf_counter() - handed
             except BaseException:
                 writer.abort()

@@ -96,11 +96,15 @@ class Session:
         Raises:
             InputError: no annotation at the first step, or sizes that don't agree.
         """
+        if not isinstance(frame, np.ndarray):
+            raise InputError(f"a frame must be a numpy array, not {type(frame).__name__}.")
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise InputError(
                 f"a frame must be uint8 [height, width, 3] RGB, not {frame.dtype} {list(frame.shape)}."
             )
-        frame = np.ascontiguousarray(frame)
+        if annotation is not None and not isinstance(annotation, Masks):
+            raise InputError(f"an annotation must be Masks, not {type(annotation).__name__}.")
+        frame = np.require(frame, requirements=["C_CONTIGUOUS", "WRITEABLE"])
         self._index = self._index + 1 if index is None else index
         if annotation is None and self._annotation is None:
             raise InputError("the first frame needs an annotation: give the session its masks.")
@@ -173,9 +177,9 @@ class Tracker:
     def propagate(
         self,
         source: Path | str,
-        annotations: Mapping[int, Masks] | None = None,
+        annotations: Mapping[int, Masks | Path | str] | None = None,
         *,
-        masks: Mapping[int, Path | str] | None = None,
+        masks: Mapping[int, Masks | Path | str] | None = None,
         start: int = 0,
         end: int | None = None,
     ) -> Iterator[Result]:
@@ -183,25 +187,29 @@ class Tracker:
 
         Args:
             source: video file or folder of frames.
-            annotations: masks by frame number; the frame `start` must have one.
-            masks: the same as paths of mask files, see `Masks.load`.
+            annotations: masks, or paths of mask files (see `Masks.load`), by frame number; the frame
+                `start` must have one.
+            masks: another name of `annotations`, for paths.
             start: the first frame.
             end: the frame after the last; None: to the end.
 
         Raises:
             InputError: no annotation at `start`, or an unusable video or mask.
         """
-        for number in {**(annotations or {}), **(masks or {})}:
+        for value in (annotations, masks):
+            if value is not None and not isinstance(value, Mapping):
+                raise InputError("give annotations by frame number: {0: Masks.load('first.png')}.")
+        given = {**(annotations or {}), **(masks or {})}
+        for number in given:
             if number < start or (end is not None and number >= end):
                 raise InputError(f"the annotation of frame {number} lies outside of frames {start} to {end}.")
         with VideoReader(source, start, end) as reader:
-            yield from self.run(reader, annotations, masks, start)
+            yield from self.run(reader, given, start)
 
     def run(
         self,
         reader: VideoReader,
-        annotations: Mapping[int, Masks] | None = None,
-        masks: Mapping[int, Path | str] | None = None,
+        annotations: Mapping[int, Masks | Path | str] | None = None,
         start: int = 0,
         session: Session | None = None,
     ) -> Iterator[Result]:
@@ -210,8 +218,7 @@ class Tracker:
         `session` is one of this tracker's that the caller keeps, for its `seconds`.
         """
         size = (reader.info.height, reader.info.width)
-        given = dict(annotations or {})
-        given |= {number: Masks.load(path, size=size) for number, path in (masks or {}).items()}
+        given = {number: _as_masks(value, size) for number, value in (annotations or {}).items()}
         if start not in given:
             raise InputError(f"frame {start} needs an annotation: give the mask of the first frame.")
         session = session or self.session()
@@ -220,15 +227,18 @@ class Tracker:
             with session._timed("reading"):
                 frame = next(frames, None)
             if frame is None:
-                return
+                break
             yield session.step(
                 frame.image,
-                given.get(frame.index),
+                given.pop(frame.index, None),
                 index=frame.index,
                 time=frame.time,
                 damaged=frame.damaged,
                 name=frame.name,
             )
+
+        if given:
+            raise InputError(f"there is no frame {min(given)} to annotate: the video ends before it.")
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the result, as JSON values."""
@@ -283,6 +293,14 @@ def load(
     file = load_tracker(path)
     embedder = NetworkEmbedder(file.model, where)
     return Tracker(name, embedder, _settings(file.propagation, changed), sha256(path))
+
+
+def _as_masks(value: object, size: tuple[int, int]) -> Masks:
+    if isinstance(value, Masks):
+        return value
+    if isinstance(value, (str, Path)):
+        return Masks.load(value, size=size)
+    raise InputError(f"an annotation must be Masks or the path of a mask file, not {type(value).__name__}.")
 
 
 def default_weights() -> Path:

@@ -95,6 +95,23 @@ def test_a_small_support_changes_nothing() -> None:
     assert sure.float().mean() > 0.99
 
 
+def test_an_object_of_one_cell_is_not_smoothed_away() -> None:
+    labels = torch.zeros(12, 16, 2)
+    labels[5, 7, 1] = 1
+    labels[..., 0] = 1 - labels[..., 1]
+    guide = Guide(torch.from_numpy(picture(96, 128, 70)), (96, 128))
+    ids, confidence = winners(labels, (96, 128), 8, (96, 128), guide)
+    assert bool(ids[44, 60])
+    assert 1 in confidence
+
+
+def test_foreground_weighs_objects_against_the_background() -> None:
+    labels = torch.tensor([[[0.54, 0.46], [0.54, 0.46]], [[0.56, 0.44], [0.56, 0.44]]])
+    assert not winners(labels, (16, 16), 8, (16, 16))[0].any()
+    ids, _ = winners(labels, (16, 16), 8, (16, 16), foreground=1.2)  # 0.46 * 1.2 > 0.54, 0.44 * 1.2 < 0.56
+    assert ids[0].all() and not ids[-1].any()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 5)])
 def test_tiny_frames(size: tuple[int, int]) -> None:
     image = torch.zeros(*size, 3, dtype=torch.uint8)

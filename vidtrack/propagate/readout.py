@@ -46,6 +46,8 @@ def winners(
             probability = to_pixels(maps[channel : channel + 1], size, stride, original, *box)[0]
         else:
             probability = guide.refine(maps[channel], stride, *box)
+            if probability.max() < 0.5 < maps[channel].max():  # smaller than the filter's window: keep it
+                probability = to_pixels(maps[channel : channel + 1], size, stride, original, *box)[0]
         ids[box] = ids[box].masked_fill(probability > best[box], channel)
         best[box] = torch.maximum(best[box], probability)
         total[box] += probability
