@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.memory import Kept, Memory
-from vidtrack.propagate.propagator import MIN_MASS, Propagator
+from vidtrack.propagate.propagator import MIN_MASS, Propagator, reachable
 from vidtrack.propagate.readout import winners
 from vidtrack.propagate.settings import Propagation
 
@@ -95,6 +95,15 @@ def test_new_objects_join_later() -> None:
 def test_the_first_step_needs_an_annotation() -> None:
     with pytest.raises(ValueError, match="annotate"):
         Propagator(Propagation()).step(0, torch.zeros(2, 2, 3))
+
+
+def test_faint_labels_are_within_reach_too() -> None:
+    labels = torch.zeros(30, 40, 2)
+    labels[..., 0] = 1
+    labels[10, 20] = torch.tensor([0.99, 0.01])
+    found = reachable([Kept(0, torch.zeros(1), labels)], radius=3)
+    assert found[7:14, 17:24].all()
+    assert int(found.sum()) == 7 * 7
 
 
 def test_void_carries_no_label() -> None:

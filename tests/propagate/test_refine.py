@@ -78,6 +78,18 @@ def test_the_mask_snaps_to_the_edge(scale: int) -> None:
     assert 0.5 < confidence[1] <= 1
 
 
+def test_a_faint_edge_is_followed() -> None:
+    """A tenth of the range of brightness between object and background is enough."""
+    image = np.full((96, 128, 3), 100, np.uint8)
+    image[:, :65] += 25
+    labels = torch.zeros(12, 16, 2)
+    labels[:, :8, 1] = 1
+    labels[:, 8, 1] = 0.6
+    labels[..., 0] = 1 - labels[..., 1]
+    ids, _ = winners(labels, (96, 128), 8, (96, 128), Guide(torch.from_numpy(image), (96, 128)))
+    assert int((ids[48] == 1).sum()) in (64, 65, 66)  # plain up-sampling says 69
+
+
 def test_a_small_support_changes_nothing() -> None:
     """Objects are refined only where they can have mass; the whole frame gives the same."""
     image = torch.from_numpy(picture(160, 240, 100))
