@@ -32,6 +32,12 @@ def moving(frames: int, height: int = 64, width: int = 96) -> tuple[list[np.ndar
     return images, truth
 
 
+def write_video(path: Path, images: list[np.ndarray]) -> None:
+    with VideoWriter(path, 96, 64, Fraction(12)) as writer:
+        for image in images:
+            writer.write(image)
+
+
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
@@ -58,9 +64,7 @@ def test_a_session_follows_two_objects(lab: Tracker) -> None:
 
 def test_propagate_reads_files_and_names_frames(lab: Tracker, tmp_path: Path) -> None:
     images, truth = moving(6)
-    with VideoWriter(tmp_path / "v.mp4", 96, 64, Fraction(12)) as writer:
-        for image in images:
-            writer.write(image)
+    write_video(tmp_path / "v.mp4", images)
     Masks(truth[2]).save(tmp_path / "m.png")
     results = list(lab.propagate(tmp_path / "v.mp4", masks={2: tmp_path / "m.png"}, start=2, end=5))
     assert [r.index for r in results] == [2, 3, 4]
@@ -131,9 +135,7 @@ def test_annotations_outside_the_range_are_an_error(lab: Tracker, tmp_path: Path
 
 def test_annotations_of_every_kind(lab: Tracker, tmp_path: Path) -> None:
     images, truth = moving(3)
-    with VideoWriter(tmp_path / "v.mp4", 96, 64, Fraction(12)) as writer:
-        for image in images:
-            writer.write(image)
+    write_video(tmp_path / "v.mp4", images)
     Masks(truth[0]).save(tmp_path / "m.png")
     for value in (Masks(truth[0]), tmp_path / "m.png", str(tmp_path / "m.png")):
         assert len(list(lab.propagate(tmp_path / "v.mp4", {0: value}))) == 3
@@ -174,7 +176,7 @@ def test_sizes_must_agree(lab: Tracker) -> None:
         session.step(images[0])
     with pytest.raises(InputError, match="96 x 64"):
         session.step(images[0][:32], Masks(truth[0]))
-    session.step(images[0], Masks(truth[0]))
+    assert session.step(images[0], Masks(truth[0])).index == 0  # refused frames are not counted
     with pytest.raises(InputError, match="one size"):
         session.step(images[1][:, :48])
 

@@ -105,7 +105,6 @@ class Session:
         if annotation is not None and not isinstance(annotation, Masks):
             raise InputError(f"an annotation must be Masks, not {type(annotation).__name__}.")
         frame = np.require(frame, requirements=["C_CONTIGUOUS", "WRITEABLE"])
-        self._index = self._index + 1 if index is None else index
         if annotation is None and self._annotation is None:
             raise InputError("the first frame needs an annotation: give the session its masks.")
         if annotation is not None and annotation.size != frame.shape[:2]:
@@ -113,6 +112,7 @@ class Session:
                 f"the mask has {annotation.size[1]} x {annotation.size[0]} pixels and the frame "
                 f"{frame.shape[1]} x {frame.shape[0]}: give a mask of the frame's size."
             )
+        self._index = self._index + 1 if index is None else index
         labels, confidence = self._label(frame, annotation)
         return Result(self._index, time, labels, confidence, damaged, frame, name or f"{self._index:05d}")
 

@@ -139,6 +139,8 @@ def train(
     where = choose_device(device)
     list_videos(data, config.data.split)  # before anything is written
     first = prepare_run(out, config, overwrite)
+    if first >= config.optimizer.steps and (out / "tracker.safetensors").is_file():
+        return TrainResult(out, first, done=True, interrupted=False, skipped=[])
     frames = Path(config.data.cache) if config.data.cache else out / "frames"
     cache = build_cache(data, config.data, frames, config.clips.frames, decoding)
     write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in cache.skipped])
