@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from pretrain.errors import InputError
-from vidtrack.video import VideoReader, VideoWriter, probe, read_image, save_png, sound
-from vidtrack.video import writer as writer_module
+from vidtrack.video import VideoReader, VideoWriter, encoder, probe, read_image, save_png, sound
 
 NTSC = Fraction(30000, 1001)
 
@@ -270,7 +269,7 @@ def test_errors_of_the_encoder_surface(tmp_path, monkeypatch, failing):
         raise OSError(28, "No space left on device")
 
     count = 100 if failing == "write" else 1
-    monkeypatch.setattr(writer_module, "from_rgb", fail)
+    monkeypatch.setattr(encoder, "from_rgb", fail)
     with (
         pytest.raises(InputError, match=r"a\.mp4 can't be encoded \(No space left on device\)"),
         VideoWriter(tmp_path / "a.mp4", 16, 16, Fraction(25)) as writer,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from pretrain.errors import InputError
+from vidtrack.video.container import reason
 
 # AVColorSpace of a frame -> coefficients of swscale. RGB (0), unspecified (2) and the rest are not in it.
 _MATRICES = {
@@ -66,3 +71,42 @@ def from_rgb(image: np.ndarray, reformatter: VideoReformatter, matrix: Colorspac
         dst_colorspace=matrix,
         dst_color_range=ColorRange.MPEG,
     )
+
+
+class Converter:
+    """Makes the decoded pictures of one source upright RGB of the size of its first picture.
+
+    Args:
+        first: the first picture of the source.
+        source: what the user calls it, for messages.
+
+    Attributes:
+        coded_size: `(width, height)` before rotation.
+        size: `(width, height)` upright.
+        rotation: degrees counter-clockwise, 0, 90, 180 or 270.
+        resized: number of pictures that had another size.
+    """
+
+    def __init__(self, first: av.VideoFrame, source: Path | str) -> None:
+        # Only quarter turns: what else a matrix may say (flips, 45 degrees) no common reader applies.
+        self.rotation = round(first.rotation / 90) * 90 % 360
+        self.coded_size = (first.width, first.height)
+        self.size = self.coded_size if self.rotation % 180 == 0 else self.coded_size[::-1]
+        self.resized = 0
+        self._source = source
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, picture: av.VideoFrame) -> np.ndarray:
+        """uint8 `[H, W, 3]`, owned by the caller.
+
+        Raises:
+            InputError: a pixel format that FFmpeg can decode but not convert.
+        """
+        self.resized += (picture.width, picture.height) != self.coded_size
+        try:
+            return to_rgb(picture, self._reformatter, self.coded_size, self.rotation)
+        except Exception as error:
+            raise InputError(
+                f"{self._source} has pixels of format {picture.format.name}, which can't be "
+                f"made RGB ({reason(error)}): convert it to H.264 first."
+            ) from error

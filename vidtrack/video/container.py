@@ -15,8 +15,8 @@ from pretrain.errors import InputError
 from vidtrack.video.frame import DEFAULT_RATE
 
 # Demuxers that FFmpeg has for text, and for lists that make it open other files (without end, if they want).
-_NOT_VIDEO = {"tty", "concat", "hls", "dash", "imf", "ffmetadata"}
-_FORMATS = ",".join(sorted(av.formats_available - _NOT_VIDEO))
+NOT_VIDEO = {"tty", "concat", "hls", "dash", "imf", "ffmetadata"}
+_FORMATS = ",".join(sorted(av.formats_available - NOT_VIDEO))
 _MAX_RATE = 480  # containers that don't know their rate tell the time base instead: 1000, 90000, ...
 
 
@@ -53,13 +53,18 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
             f"{path} can't be opened as a video ({reason(error)}): it is none, or its header is broken."
         ) from error
     try:
-        return container, _choose_stream(container, path)
+        return container, choose_stream(container, path)
     except BaseException:
         container.close()
         raise
 
 
-def _choose_stream(container: InputContainer, path: Path) -> VideoStream:
+def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
+    """The video stream of an opened source; `path` is what the user calls it.
+
+    Raises:
+        InputError: a single picture, or no stream that can be decoded.
+    """
     names = set(container.format.name.split(","))
     if names & {"image2"} or any(name.endswith("_pipe") for name in names):
         raise InputError(f"{path} is a single picture: give a video, or a folder of frames.")

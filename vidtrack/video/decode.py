@@ -10,27 +10,40 @@ frames, leading pictures of an open group, samples cut off by an edit list).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from vidtrack.video.container import stream_start
 
-_MAX_READ_ERRORS = 20  # in a row; some demuxers find the next packet after an error, others stand still
+MAX_READ_ERRORS = 20  # in a row; some demuxers find the next packet after an error, others stand still
 
 
 @dataclass
 class Picture:
-    """A decoded picture (not yet RGB), its time in seconds, and whether it is damaged or a repetition."""
+    """A decoded picture, not yet RGB.
+
+    Attributes:
+        picture: as decoded.
+        time: seconds since the start of the stream.
+        damaged: decoded in part, or a repetition of the picture before.
+        pts: its presentation timestamp, None where the container tells none that can be trusted.
+        start: decoding may begin at it: a good key picture.
+        packet: number of its packet in the stream, if it is a start.
+    """
 
     picture: av.VideoFrame
     time: Fraction
     damaged: bool
+    pts: int | None = None
+    start: bool = False
+    packet: int | None = None
 
 
 @dataclass
@@ -112,7 +125,11 @@ class _Waiting:
 
 
 def decode(
-    container: InputContainer, stream: VideoStream, step: Fraction, damage: Damage
+    container: InputContainer,
+    stream: VideoStream,
+    step: Fraction,
+    damage: Damage,
+    source: Iterable[Packet | None] | None = None,
 ) -> Iterator[Picture]:
     """Yield the pictures of a stream from its beginning; `damage` is filled meanwhile.
 
@@ -124,10 +141,11 @@ def decode(
         stream: its video stream.
         step: seconds per frame where timestamps are missing.
         damage: is told what went wrong; never raises for a damaged stream.
+        source: packets to decode, None after the last; those of the whole file if left out.
     """
-    # An AVI file numbers its packets; with reordered frames these numbers say nothing of presentation.
-    by_order = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    by_order = numbered_by_order(container, stream)
     clock, waiting = _Clock(stream, step, by_order), _Waiting()
+    keys: dict[int, int] = {}  # timestamps of key packets whose picture has not come out yet -> their number
     previous: av.VideoFrame | None = None
 
     def handed_out(
@@ -138,12 +156,16 @@ def decode(
             return
         damage.frames += 1
         damage.damaged += damaged
-        yield Picture(picture, clock.time(pts, dts), damaged)
+        packet = keys.pop(pts, None) if pts is not None else None
+        start = packet is not None and not damaged and is_key(picture)
+        yield Picture(picture, clock.time(pts, dts), damaged, pts, start, packet if start else None)
 
-    for packet in _packets(container, stream, damage):
+    for packet in packets(container, stream, damage) if source is None else source:
         stamp = None if by_order or packet is None else packet.pts
         if packet is not None and stamp is not None and not packet.is_discard:
             waiting.add(stamp)
+            if packet.is_keyframe:
+                keys[stamp] = damage.packets - 1
             if packet.is_corrupt:
                 waiting.fail(stamp)
         failed = False
@@ -173,10 +195,20 @@ def decode(
     damage.complete = True
 
 
-def _packets(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[Packet | None]:
+def numbered_by_order(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the timestamps number the packets: those of an AVI with reordered frames say nothing else."""
+    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+
+
+def is_key(picture: av.VideoFrame) -> bool:
+    """Whether a picture needs no other one: gradual refresh marks predicted pictures as key pictures too."""
+    return bool(picture.key_frame) and picture.pict_type == PictureType.I
+
+
+def packets(container: InputContainer, stream: VideoStream, damage: Damage) -> Iterator[Packet | None]:
     """The stream's packets, then None to flush the decoder; goes on after errors of the demuxer."""
     errors = 0
-    while errors < _MAX_READ_ERRORS:
+    while errors < MAX_READ_ERRORS:
         try:
             for packet in container.demux(stream):
                 # An empty packet is the demuxer's mark of the end, or an AVI's mark that the picture stays

@@ -23,6 +23,7 @@ class Frame:
         image: uint8 `[H, W, 3]` RGB, upright; the caller owns it and may draw on it.
         damaged: the frame could not be decoded (then `image` repeats the frame before it) or only in part.
         name: five digits of the index (six when needed); in a folder of frames the file's stem.
+        captured: of a live source, `time.monotonic()` when the frame had been received; else None.
     """
 
     index: int
@@ -30,19 +31,21 @@ class Frame:
     image: np.ndarray
     damaged: bool
     name: str
+    captured: float | None = None
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video or folder of frames without reading all of it.
+    """What is known of a video, folder of frames or live source without reading all of it.
 
     Attributes:
-        path: as given.
-        kind: "video" for a file, "folder" for a folder of frames.
+        path: as given; of a live source its camera number or address, without a password.
+        kind: "video" for a file, "folder" for a folder of frames, "live" for a camera or an address.
         width: pixels of the upright picture.
         height: pixels of the upright picture.
         rate: average frames per second, exact; 25 for folders and where it is unknown.
-        frames: number of frames: exact for a folder, the container's word for a file, None when unknown.
+        frames: number of frames: exact for a folder, the container's word for a file, None when unknown
+            or live.
         duration: seconds, None when unknown.
         codec: name of the decoder; for a folder the suffix of its first image.
         rotation: degrees counter-clockwise (0, 90, 180, 270) by which frames are turned to be upright.
@@ -50,7 +53,7 @@ class VideoInfo:
     """
 
     path: Path
-    kind: Literal["video", "folder"]
+    kind: Literal["video", "folder", "live"]
     width: int
     height: int
     rate: Fraction

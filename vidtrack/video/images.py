@@ -49,7 +49,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
 
 def save_png(path: Path | str, image: np.ndarray, overwrite: bool = False) -> None:
-    """Write uint8 or uint16 `[H, W]` gray or `[H, W, 3]` RGB as PNG, atomically.
+    """Write uint8 or uint16 `[H, W]` gray, `[H, W, 3]` RGB or `[H, W, 4]` RGBA as PNG, atomically.
 
     Raises:
         InputError: `path` is not named .png, exists (without `overwrite`), or can't be written.
@@ -59,9 +59,15 @@ def save_png(path: Path | str, image: np.ndarray, overwrite: bool = False) -> No
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} is not named .png: frames are written as PNG only.")
     shape = list(image.shape)
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or shape[2:] not in ([], [3]):
-        raise ValueError(f"expected uint8 or uint16 [H, W] or [H, W, 3], got {image.dtype} {shape}")
-    done, data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
+    if (
+        image.dtype not in (np.uint8, np.uint16)
+        or image.ndim not in (2, 3)
+        or shape[2:] not in ([], [3], [4])
+    ):
+        raise ValueError(f"expected uint8 or uint16 [H, W] or [H, W, 3 or 4], got {image.dtype} {shape}")
+    if image.ndim == 3:  # OpenCV wants BGR
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    done, data = cv2.imencode(".png", image)
     if not done:
         raise ValueError(f"PNG can't hold a picture of shape {shape}")
     with atomic_file(path, overwrite) as partial:
