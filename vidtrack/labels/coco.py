@@ -1,4 +1,4 @@
-"""COCO JSON: a data set with one image, an annotation, a run-length mask, or a list of these."""
+"""Reading COCO JSON: a data set, an annotation, a run-length mask, or a list of these."""
 
 from __future__ import annotations
 
@@ -22,17 +22,26 @@ def looks_like_coco(data: Any) -> bool:
     return isinstance(data, dict) and bool({"annotations", "segmentation", "counts"} & data.keys())
 
 
-def parse_coco(data: Any, where: str, image: int | None = None, size: tuple[int, int] | None = None) -> Masks:
+def parse_coco(
+    data: Any,
+    where: str,
+    image: int | None = None,
+    size: tuple[int, int] | None = None,
+    frame: int | None = None,
+) -> Masks:
     """Masks from parsed COCO JSON.
 
     Each annotation is one object, numbered in the order of the file and named by its category; bare
-    run-length masks keep their `id`, as `Masks.to_coco` writes them. Later objects cover earlier ones.
+    run-length masks keep their `id`, as `Masks.to_coco` writes them, and annotations their `track_id`, as
+    `RleJsonWriter` writes them. Later objects cover earlier ones.
 
     Args:
         data: see the module.
         where: what the user calls the file, for messages.
         image: id of the image to take from a data set with several.
         size: `(height, width)` to assume where the file has none.
+        frame: number of the frame to take, instead of `image`: the image's `frame_index` (`frame_id`) or,
+            where the file has neither, its place in the list of images.
 
     Raises:
         InputError: other JSON, several images, no size, damaged polygons or runs, more than 254 objects.
@@ -44,6 +53,8 @@ def parse_coco(data: Any, where: str, image: int | None = None, size: tuple[int,
     annotations = data if isinstance(data, list) else [data]
     names: dict[Any, str] = {}
     info: dict[str, Any] = {}
+    if frame is not None:
+        image = _image_of_frame(data, where, frame)
     if isinstance(data, dict) and "annotations" in data:
         annotations, info = _of_one_image(data, where, image)
         names = _category_names(data)
@@ -61,8 +72,25 @@ def parse_coco(data: Any, where: str, image: int | None = None, size: tuple[int,
     return canvas.masks
 
 
+def _image_of_frame(data: Any, where: str, frame: int) -> Any:
+    """The id of the image that is frame number `frame`."""
+    images = data.get("images") if isinstance(data, dict) else None
+    if not isinstance(images, list) or not all(isinstance(item, dict) for item in images):
+        raise InputError(f"{where} has no list of images, so frame {frame} can't be found: export it again.")
+    for key in ("frame_index", "frame_id"):
+        if any(key in item for item in images):
+            found = [item for item in images if item.get(key) == frame]
+            break
+    else:
+        found = images[frame : frame + 1] if frame >= 0 else []
+    if len(found) != 1:
+        count = f"it has {len(found)} of that number" if found else f"it has {len(images)} frames"
+        raise InputError(f"{where} has no frame {frame} to take: {count}.")
+    return found[0].get("id")
+
+
 def _of_one_image(
-    data: dict[str, Any], where: str, image: int | None
+    data: dict[str, Any], where: str, image: Any
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The annotations of the only image, or of the one with id `image`, and what the file says about it."""
     annotations, images = data["annotations"], data.get("images") or []
@@ -115,8 +143,8 @@ def _size(
 
 
 def _kept_ids(annotations: list[dict[str, Any]]) -> list[int] | None:
-    """The ids of bare run-length masks, if all have one in 1..254 and no two the same; else None."""
-    ids = [item.get("id") for item in annotations if "segmentation" not in item]
+    """The ids of bare masks, or `track_id`s, if all have one in 1..254 and no two the same; else None."""
+    ids = [item.get("track_id") if "segmentation" in item else item.get("id") for item in annotations]
     good = [i for i in ids if type(i) is int and 1 <= i <= MAX_OBJECTS]
     return good if len(good) == len(annotations) == len(set(good)) else None
 

@@ -79,13 +79,15 @@ class Masks:
         source: dict[str, Any] | list[Any] | Path | str,
         *,
         image: int | None = None,
+        frame: int | None = None,
         size: tuple[int, int] | None = None,
     ) -> Masks:
-        """Masks from COCO: a data set with one image, an annotation, a run-length mask, or a list of these.
+        """Masks from COCO: an image of a data set, an annotation, a run-length mask, or a list of these.
 
         Args:
             source: the parsed JSON, or the path of a JSON file.
             image: id of the image to take from a data set with several.
+            frame: number of the frame to take instead, see `parse_coco`.
             size: `(height, width)` of the video frame, see `load`.
 
         Raises:
@@ -98,7 +100,7 @@ class Masks:
         if isinstance(source, (str, Path)):
             where = str(source)
             source = read_json(Path(source))
-        return parse_coco(source, where, image, size)._checked(where, size)
+        return parse_coco(source, where, image, size, frame)._checked(where, size)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """One compressed COCO run-length mask per object: `{size, counts, id}`, and `name` where known.
