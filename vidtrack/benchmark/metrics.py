@@ -1,11 +1,13 @@
-"""Region similarity J and contour accuracy F of masks, and their statistics over a sequence.
+"""Measures of masks (J, F and their statistics), keypoints (PCK) and boxes (IoU, success), on plain arrays.
 
-Plain functions on arrays, equal to the official DAVIS tools (`davis-2016`, `davis2017-evaluation`):
+Those of masks are equal to the official DAVIS tools (`davis-2016`, `davis2017-evaluation`):
 
 - Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR 2016.
 - Martin et al., "Learning to Detect Natural Image Boundaries Using Local Brightness, Color, and Texture
   Cues", PAMI 2004: the boundary measure that F builds on.
 - Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object Segmentation", 2017.
+
+Which points and boxes are scored is decided in `pose.py` and `boxes.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from typing import TypeAlias
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Mask: TypeAlias = NDArray[np.bool_]
 Scores: TypeAlias = np.float64 | NDArray[np.float64]
 
 BINS = 4  # decay compares the first with the last quarter of a sequence
 RECALL_THRESHOLD = 0.5
+HEAD_SIZE = 0.6  # of the diagonal of the head's box: about the length of the head's bone
 
 
 def region_similarity(annotation: Mask, result: Mask, void: Mask | None = None) -> Scores:
@@ -131,6 +134,127 @@ def statistics(values: Sequence[float] | NDArray[np.float64]) -> Statistics:
         recall=float(np.mean(scores > RECALL_THRESHOLD)),
         decay=float(first.mean() - last.mean()),
     )
+
+
+def correct_points(
+    truth_xy: NDArray[np.floating], predicted_xy: NDArray[np.floating], threshold_px: ArrayLike
+) -> NDArray[np.bool_]:
+    """Which points lie within the threshold of their true place.
+
+    Args:
+        truth_xy: `(x, y)` in pixels, float `[..., 2]`; nan where a point is not annotated.
+        predicted_xy: likewise, same shape; nan where a point is lost.
+        threshold_px: largest distance in pixels that is correct (the limit itself is), 0 or more: one number
+            or an array that broadcasts to `[...]`, such as `[T, I, 1]` for points `[T, I, P, 2]` of T frames,
+            I instances and P keypoints. nan: nothing is correct.
+
+    Returns:
+        bool `[...]`; False where either point is nan.
+
+    Raises:
+        ValueError: Shapes that don't fit, or a negative threshold.
+    """
+    truth, predicted = np.asarray(truth_xy, np.float64), np.asarray(predicted_xy, np.float64)
+    threshold = np.asarray(threshold_px, np.float64)
+    if truth.shape != predicted.shape or truth.ndim < 1 or truth.shape[-1] != 2:
+        raise ValueError(
+            f"points must be [..., 2], both of one shape; got {list(truth.shape)}, {list(predicted.shape)}"
+        )
+    if (threshold < 0).any():
+        raise ValueError(f"a threshold must be 0 px or more; got {np.nanmin(threshold)}")
+    # A comparison with nan is False: what is lost or not annotated is not correct.
+    distance = np.hypot(*np.moveaxis(predicted - truth, -1, 0))
+    return np.asarray(distance <= np.broadcast_to(threshold, truth.shape[:-1]))
+
+
+def pck(
+    truth_xy: NDArray[np.floating],
+    predicted_xy: NDArray[np.floating],
+    scored: NDArray[np.bool_],
+    threshold_px: ArrayLike,
+) -> float:
+    """PCK, the percentage of correct keypoints, as a fraction 0..1: every scored point weighs the same.
+
+    Yang & Ramanan, "Articulated Human Detection with Flexible Mixtures of Parts", PAMI 2013. The threshold
+    makes the variant: with `alpha * sqrt(area of the silhouette)` it is PCK@alpha of BADJA, with
+    `alpha * head_size(box)` PCKh@alpha of MPII and PoseTrack.
+
+    Args:
+        truth_xy, predicted_xy, threshold_px: see `correct_points`. A lost prediction (nan) is wrong.
+        scored: bool `[...]`, the points that count.
+
+    Raises:
+        ValueError: Shapes that don't fit, no point is scored, or a scored one has no truth or threshold.
+    """
+    correct = correct_points(truth_xy, predicted_xy, threshold_px)
+    if scored.dtype != bool or scored.shape != correct.shape:
+        raise ValueError(
+            f"scored must be bool {list(correct.shape)}; got {scored.dtype} {list(scored.shape)}"
+        )
+    if not scored.any():
+        raise ValueError("PCK needs at least one scored point")
+    known = np.isfinite(truth_xy).all(-1) & ~np.isnan(np.asarray(threshold_px, np.float64))
+    if not known[scored].all():
+        raise ValueError("a scored point has no true place or no threshold")
+    return float(correct[scored].mean())
+
+
+def head_size(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Size of heads for PCKh: 0.6 times the diagonal of the head's box, in pixels.
+
+    Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR 2014.
+
+    Args:
+        boxes: x1, y1, x2, y2 in pixels, float `[..., 4]`.
+
+    Returns:
+        float64 `[...]`; nan where a box is nan.
+    """
+    boxes = np.asarray(boxes, np.float64)
+    return HEAD_SIZE * np.hypot(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+
+
+def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union of each box of `a` with the box of `b` in the same row.
+
+    Args:
+        a, b: x1, y1, x2, y2 in pixels, float `[N, 4]`; edges are continuous: a box of one pixel i goes from
+            i to i + 1. A row of nan is a lost box.
+
+    Returns:
+        float64 `[N]` in 0..1: 0 where a box is lost, where they only touch, and where both have no area.
+
+    Raises:
+        ValueError: Other shapes, or a box whose x2 < x1 or y2 < y1.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 4:
+        raise ValueError(f"boxes must be [N, 4], both of one shape; got {list(a.shape)}, {list(b.shape)}")
+    if any((boxes[:, 2:] < boxes[:, :2]).any() for boxes in (a, b)):
+        raise ValueError("a box has x2 < x1 or y2 < y1")
+    shared = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    intersection = shared.clip(0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - intersection
+    # The union with a lost box is nan, which is not above 0 either.
+    return np.divide(intersection, union, out=np.zeros(len(a)), where=union > 0)
+
+
+def success_auc(iou: NDArray[np.floating]) -> float:
+    """Area under the success curve: the share of boxes above an IoU, averaged over 0, 0.05, ... 1; 0..1.
+
+    Wu, Lim & Yang, "Online Object Tracking: A Benchmark", CVPR 2013. "Above" is strict there, so that a
+    perfect result gets 20/21 and a lost box nothing.
+
+    Args:
+        iou: `[N]` in 0..1, N >= 1.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    values = np.asarray(iou, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"success needs the IoU of at least one box, [N]; got shape {list(values.shape)}")
+    return float((values[:, None] > np.arange(21) / 20).mean())
 
 
 def _check(annotation: Mask, result: Mask, void: Mask | None) -> None:
