@@ -5,18 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Masks", "Result", "Session", "Tracker", "__version__", "load"]
+__all__ = [
+    "Boxes",
+    "InputError",
+    "Keypoints",
+    "Maps",
+    "Masks",
+    "Result",
+    "Session",
+    "Tracker",
+    "__version__",
+    "load",
+]
 
 if TYPE_CHECKING:
     from pretrain.errors import InputError
-    from vidtrack.labels.masks import Masks
-    from vidtrack.tracker import Result, Session, Tracker, load
+    from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+    from vidtrack.session import Result, Session
+    from vidtrack.tracker import Tracker, load
 
 _HOME = {
     "InputError": "pretrain.errors",
-    "Masks": "vidtrack.labels.masks",
-    "Result": "vidtrack.tracker",
-    "Session": "vidtrack.tracker",
+    "Boxes": "vidtrack.labels",
+    "Keypoints": "vidtrack.labels",
+    "Maps": "vidtrack.labels",
+    "Masks": "vidtrack.labels",
+    "Result": "vidtrack.session",
+    "Session": "vidtrack.session",
     "Tracker": "vidtrack.tracker",
     "load": "vidtrack.tracker",
 }

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,6 +57,15 @@ def pad_to_stride(images: Tensor, stride: int) -> Tensor:
     return F.pad(images, pad, mode="replicate") if any(pad) else images
 
 
+def pad_image(image: np.ndarray, stride: int) -> np.ndarray:
+    """As `pad_to_stride`, for one uint8 `[H, W, 3]` in numpy."""
+    height, width = image.shape[:2]
+    down, right = cells(height, stride) * stride - height, cells(width, stride) * stride - width
+    if not (down or right):
+        return image
+    return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
+
+
 def to_cells(label_map: Tensor, size: tuple[int, int], stride: int) -> Tensor:
     """Shrink a label map of the original pixels to cells.
 
@@ -79,6 +90,7 @@ def to_pixels(
     original: tuple[int, int],
     rows: slice = slice(None),
     columns: slice = slice(None),
+    part: tuple[slice, slice] | None = None,
 ) -> Tensor:
     """Up-sample a label map of cells to the original pixels in one bilinear step, padding removed.
 
@@ -88,13 +100,16 @@ def to_pixels(
         stride: pixels per cell.
         original: `(height, width)` of the whole result.
         rows, columns: the part of the result that is wanted.
+        part: rows and columns of the cells that `label_map` holds, if not all; the others count as 0.
 
     Returns:
         float `[K, H, W]`, or the wanted part of it.
     """
     like = (str(label_map.dtype).removeprefix("torch."), str(label_map.device))
-    vertical = _interpolation(original[0], size[0], stride, label_map.shape[1], *like)[rows]  # [H, h]
-    horizontal = _interpolation(original[1], size[1], stride, label_map.shape[2], *like)[columns]  # [W, w]
+    down, across = part or (slice(None), slice(None))
+    height, width = cells(size[0], stride), cells(size[1], stride)
+    vertical = _interpolation(original[0], size[0], stride, height, *like)[rows, down]  # [H, h]
+    horizontal = _interpolation(original[1], size[1], stride, width, *like)[columns, across]  # [W, w]
     return vertical @ (label_map @ horizontal.T)  # [K, h, w] -> [K, h, W] -> [K, H, W]
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.memory import Kept, Memory
-from vidtrack.propagate.propagator import MIN_MASS, Propagator, reachable
+from vidtrack.propagate.motion import Motion
+from vidtrack.propagate.propagator import MIN_MASS, Propagator, has_object, reachable
 from vidtrack.propagate.readout import winners
 from vidtrack.propagate.settings import Propagation
 
@@ -39,7 +40,7 @@ def video(frames: int, height: int, width: int, seed: int = 0) -> list[Tensor]:
 
 
 def test_a_sequence_equals_the_slow_recipe() -> None:
-    settings = Propagation(context=2, radius=4, topk=5)
+    settings = Propagation(context=2, radius=4, topk=5, reach=None)
     frames = video(6, 20, 26)
     labels = torch.zeros(20, 26, 3)
     labels[5:9, 6:11, 1] = 1
@@ -51,45 +52,115 @@ def test_a_sequence_equals_the_slow_recipe() -> None:
     for t in range(1, len(frames)):
         memory = ([kept[0]] if t > 2 else []) + kept[max(0, t - 2) :]
         expected = slow_step(frames[t], memory, settings)
-        found = fast.step(t, frames[t])
+        found = fast.step(t, frames[t]).labels
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         kept.append((frames[t], expected))
     assert kept[-1][1][5:9, 11:16, 1].mean() > 0.8  # the object moved five cells, and was found
 
 
-def test_memory_keeps_first_latest_and_recent() -> None:
-    memory = Memory(context=3)
+def test_memory_keeps_annotations_and_frames_at_its_distances() -> None:
+    memory = Memory((1, 3, 6))
 
     def kept(index: int) -> Kept:
-        return Kept(index, torch.zeros(1), torch.zeros(1))
+        return Kept(index, torch.zeros(1), torch.zeros(1), torch.zeros(1))
+
+    def seen() -> list[int]:
+        return [k.index for k in memory.frames()]
 
     memory.annotate(kept(0))
-    assert [k.index for k in memory.frames()] == [0]
+    assert seen() == [0]
     for index in range(1, 10):
         memory.add(kept(index))
-    assert [k.index for k in memory.frames()] == [0, 7, 8, 9]
-    memory.annotate(kept(10))
-    memory.annotate(kept(11))
-    for index in range(12, 20):
+    assert seen() == [0, 9, 7, 4]
+    memory.look_ahead(kept(20))
+    assert seen() == [0, 20, 9, 7, 4]
+    memory.annotate(kept(20))
+    assert seen() == [20]  # nothing before an annotation matters after it
+    for index in range(21, 24):
         memory.add(kept(index))
-    assert [k.index for k in memory.frames()] == [0, 11, 17, 18, 19]
+    assert seen() == [20, 23, 21]
+    assert len(memory.recent) <= 6
 
 
-def test_new_objects_join_later() -> None:
+def test_an_annotation_ahead_is_attended_to() -> None:
+    """Behind says nothing of the object; ahead shows it: frames on the way find it there."""
     frames = video(4, 10, 12)
-    labels = torch.zeros(10, 12, 2)
-    labels[..., 0] = 1
-    labels[2:5, 2:5] = torch.tensor([0.0, 1.0])
-    propagator = Propagator(Propagation(context=2, radius=3, topk=4))
+    empty = torch.zeros(10, 12, 2)
+    empty[..., 0] = 1
+    shown = empty.clone()
+    shown[2:5, 6:9] = torch.tensor([0.0, 1.0])
+    settings = Propagation(context=(1,), radius=3, topk=2)
+    alone, helped = Propagator(settings), Propagator(settings)
+    alone.annotate(0, frames[0], empty)
+    helped.annotate(0, frames[0], empty)
+    helped.look_ahead(3, frames[3], shown)
+    assert alone.step(2, frames[2]).labels[..., 1].max() == 0
+    assert helped.step(2, frames[2]).labels[2:5, 5:8, 1].mean() > 0.4
+
+
+def test_labels_may_be_any_values() -> None:
+    """Without normalising, a step is the weighted mean of what the pointers point to."""
+    frames = video(2, 9, 9)
+    labels = torch.rand(9, 9, 3) * 100 - 50
+    settings = Propagation(context=(1,), radius=4, topk=5)
+    propagator = Propagator(settings, finish=lambda rows: rows, labelled=lambda m: torch.ones(9, 9).bool())
     propagator.annotate(0, frames[0], labels)
-    assert propagator.step(1, frames[1]).shape[-1] == 2
-    more = torch.zeros(10, 12, 3)
-    more[..., 0] = 1
-    more[6:9, 5:9] = torch.tensor([0.0, 0.0, 1.0])
-    propagator.annotate(2, frames[2], more)
-    found = propagator.step(3, frames[3])
-    assert found.shape[-1] == 3
-    assert found[6:9, 6:10, 2].mean() > 0.7
+    found = propagator.step(1, frames[1])
+    assert labels.amin() <= found.labels.amin() and found.labels.amax() <= labels.amax()
+    torch.testing.assert_close(found.labels[:, 1:], labels[:, :-1], atol=20, rtol=0)
+    best = (frames[1].reshape(81, -1) @ frames[0].reshape(81, -1).T).view(9, 9, 9, 9)
+    torch.testing.assert_close(found.similarity[4, 4], best[4, 4].max(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_a_flipped_video_flips_its_labels(flip: int) -> None:
+    frames = video(3, 12, 12)
+    labels = torch.zeros(12, 12, 2)
+    labels[3:7, 2:6, 1] = 1
+    labels[..., 0] = 1 - labels[..., 1]
+    settings = Propagation(context=(1, 2), radius=4, topk=3)
+    straight, turned = Propagator(settings), Propagator(settings)
+    straight.annotate(0, frames[0], labels)
+    turned.annotate(0, frames[0].flip(flip), labels.flip(flip))
+    for t in (1, 2):
+        expected = straight.step(t, frames[t]).labels.flip(flip)
+        torch.testing.assert_close(turned.step(t, frames[t].flip(flip)).labels, expected)
+
+
+def test_the_same_frame_again_keeps_its_labels() -> None:
+    frame = video(1, 12, 16)[0]
+    labels = torch.zeros(12, 16, 2)
+    labels[3:9, 4:9, 1] = 1
+    labels[..., 0] = 1 - labels[..., 1]
+    propagator = Propagator(Propagation(context=(1,), radius=5, topk=1))
+    propagator.annotate(0, frame, labels)
+    for t in range(1, 4):
+        torch.testing.assert_close(propagator.step(t, frame).labels, labels)
+
+
+def test_only_what_an_object_can_reach_is_asked() -> None:
+    settings = Propagation(radius=12, reach=3, context=(1,))
+    motion = Motion(settings, first=1)
+
+    def at(x: int, size: int = 4) -> Tensor:
+        labels = torch.zeros(40, 60, 2)
+        labels[10 : 10 + size, x : x + size, 1] = 1
+        return labels
+
+    motion.restart(at(5))
+    assert motion.reach() == 12  # its motion is not known yet
+    motion.add(at(5))
+    assert motion.reach() == 3
+    motion.add(at(7))
+    assert motion.reach() == 3 + 2 * 2
+    motion.add(at(27))
+    assert motion.reach() == 12
+    motion.add(at(27))
+    assert motion.reach() == 3
+    motion.add(at(27, size=2))
+    motion.add(at(27, size=2))
+    assert motion.reach() == 12  # most of it is gone: it may be anywhere
+    assert Motion(settings.model_copy(update={"reach": None}), first=1).reach() == 12
 
 
 def test_the_first_step_needs_an_annotation() -> None:
@@ -101,7 +172,7 @@ def test_faint_labels_are_within_reach_too() -> None:
     labels = torch.zeros(30, 40, 2)
     labels[..., 0] = 1
     labels[10, 20] = torch.tensor([0.99, 0.01])
-    found = reachable([Kept(0, torch.zeros(1), labels)], radius=3)
+    found = reachable([Kept(0, torch.zeros(1), labels, has_object(labels))], reach=3)
     assert found[7:14, 17:24].all()
     assert int(found.sum()) == 7 * 7
 

@@ -73,7 +73,7 @@ def test_the_mask_snaps_to_the_edge(scale: int) -> None:
     truth[:, : edge * scale] = 1
     original = (96 * scale, 128 * scale)
     plain, _ = winners(labels, (96, 128), 8, original)
-    snapped, confidence = winners(labels, (96, 128), 8, original, Guide(torch.from_numpy(image), (96, 128)))
+    snapped, confidence = winners(labels, (96, 128), 8, original, torch.from_numpy(image))
     assert (snapped != truth).float().mean() < 0.5 * (plain != truth).float().mean()
     assert 0.5 < confidence[1] <= 1
 
@@ -86,7 +86,7 @@ def test_a_faint_edge_is_followed() -> None:
     labels[:, :8, 1] = 1
     labels[:, 8, 1] = 0.6
     labels[..., 0] = 1 - labels[..., 1]
-    ids, _ = winners(labels, (96, 128), 8, (96, 128), Guide(torch.from_numpy(image), (96, 128)))
+    ids, _ = winners(labels, (96, 128), 8, (96, 128), torch.from_numpy(image))
     assert int((ids[48] == 1).sum()) in (64, 65, 66)  # plain up-sampling says 69
 
 
@@ -98,7 +98,7 @@ def test_a_small_support_changes_nothing() -> None:
     labels[8:12, 11:14, 1] = 1
     labels[2:5, 20:28, 2] = 0.8
     labels[..., 0] = 1 - labels[..., 1:].sum(-1)
-    ids, _ = winners(labels, (160, 240), 8, (160, 240), guide)
+    ids, _ = winners(labels, (160, 240), 8, (160, 240), image)
     all_ = slice(0, 160), slice(0, 240)
     dense = torch.stack([guide.refine(labels[..., k], 8, *all_) for k in range(3)])
     best, second = dense.topk(2, dim=0).values
@@ -111,8 +111,8 @@ def test_an_object_of_one_cell_is_not_smoothed_away() -> None:
     labels = torch.zeros(12, 16, 2)
     labels[5, 7, 1] = 1
     labels[..., 0] = 1 - labels[..., 1]
-    guide = Guide(torch.from_numpy(picture(96, 128, 70)), (96, 128))
-    ids, confidence = winners(labels, (96, 128), 8, (96, 128), guide)
+    image = torch.from_numpy(picture(96, 128, 70))
+    ids, confidence = winners(labels, (96, 128), 8, (96, 128), image)
     assert bool(ids[44, 60])
     assert 1 in confidence
 
@@ -129,7 +129,7 @@ def test_tiny_frames(size: tuple[int, int]) -> None:
     image = torch.zeros(*size, 3, dtype=torch.uint8)
     labels = torch.ones(-(-size[0] // 8), -(-size[1] // 8), 2)
     labels[..., 0] = 0
-    ids, _ = winners(labels, size, 8, size, Guide(image, size))
+    ids, _ = winners(labels, size, 8, size, image)
     assert ids.shape == size
     assert bool((ids == 1).all())
     assert COARSE == 4

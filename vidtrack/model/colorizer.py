@@ -64,7 +64,10 @@ class VideoColorizer(nn.Module):
 
         H and W must be multiples of 8. "concat" joins layer3 and the head with equal weight.
         """
-        features = self.backbone(images)["layer3"]
+        return self.unit(self.backbone(images)["layer3"])
+
+    def unit(self, features: Tensor) -> Tensor:
+        """The second half of `embed`: layer3 `[N, 256, h, w]` to unit vectors `[N, C, h, w]`."""
         parts = []
         if self.settings.embedding != "head":
             parts.append(F.normalize(features, dim=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -13,17 +13,28 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pretrain.device import fast_dtype
-from vidtrack.geometry import pad_to_stride, working_size
+from pretrain.errors import InputError
+from vidtrack.geometry import pad_image, pad_to_stride, working_size
 from vidtrack.model.colorizer import VideoColorizer
+from vidtrack.model.int8 import Int8ResNet, has_int8
 
-STRIDE = VideoColorizer.stride
+Precision = Literal["auto", "int8", "bfloat16", "float32"]  # auto: the fastest that this device computes well
+PRECISIONS: tuple[Precision, ...] = ("auto", "int8", "bfloat16", "float32")
 M = TypeVar("M", bound=nn.Module)
 
 
 class Embedder(Protocol):
-    """Turns images into embeddings."""
+    """Turns images into embeddings.
+
+    Attributes:
+        device: where it computes.
+        stride: working pixels per cell.
+        precision: of the numbers it computes with, as a word.
+    """
 
     device: torch.device
+    stride: int
+    precision: str
 
     def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
         """RGB uint8 `[H, W, 3]` to unit embeddings `[h, w, C]`, computed at short side `size`."""
@@ -32,26 +43,42 @@ class Embedder(Protocol):
 class NetworkEmbedder:
     """Embeddings of a trained (or random) video colorization model.
 
-    Batch norm is folded into the convolutions, tensors are channels-last, and the network runs in bfloat16
-    where the processor has instructions for it.
+    Batch norm is folded into the convolutions and tensors are channels-last. Where the processor has
+    instructions for it, the trunk runs in 8-bit integers, else the network in bfloat16.
 
     Args:
         model: in evaluation mode; it is changed in place.
         device: where to compute.
-        dtype: of the network and the embeddings; None chooses.
+        precision: see `Precision`.
+
+    Attributes:
+        dtype: of the embeddings.
+        precision: what "auto" became.
     """
 
-    def __init__(self, model: VideoColorizer, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    stride = VideoColorizer.stride
+
+    def __init__(self, model: VideoColorizer, device: torch.device, precision: Precision = "auto") -> None:
         self.device = device
-        self.dtype = dtype or fast_dtype(device)
-        folded = fold_batch_norm(model.eval()).to(device, self.dtype)
+        self.precision: str = _choose(precision, device, model)
+        self.dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
+        self.trunk = None
+        folded = fold_batch_norm(model.eval())
+        if self.precision == "int8":
+            self.trunk = Int8ResNet(folded.backbone, _pictures())
+        folded = folded.to(device, self.dtype)
         self.model: VideoColorizer = folded.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
-        x = to_tensor(image, size).to(self.device)
-        x = pad_to_stride(x.div(255), STRIDE).to(self.dtype, memory_format=torch.channels_last)
-        return self.model.embed(x)[0].permute(1, 2, 0).contiguous()  # [C, h, w] -> [h, w, C]
+        image = resize(image, size)
+        if self.trunk is None:
+            x = _as_tensor(image).to(self.device)
+            x = pad_to_stride(x.div(255), self.stride).to(self.dtype, memory_format=torch.channels_last)
+            embedding = self.model.embed(x)  # [1, C, h, w]
+        else:
+            embedding = self.model.unit(self.trunk(pad_image(image, self.stride)))
+        return embedding[0].permute(1, 2, 0).contiguous()  # [C, h, w] -> [h, w, C]
 
 
 class LabEmbedder:
@@ -61,6 +88,9 @@ class LabEmbedder:
     brightness that the normalisation would lose.
     """
 
+    stride = VideoColorizer.stride
+    precision = "float32"
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
@@ -68,20 +98,47 @@ class LabEmbedder:
     def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
         from kornia.color import rgb_to_lab  # heavy, and only this baseline needs it
 
-        x = pad_to_stride(to_tensor(image, size).to(self.device) / 255, STRIDE)
+        x = pad_to_stride(_as_tensor(resize(image, size)).to(self.device) / 255, self.stride)
         lab = rgb_to_lab(x) / torch.tensor([50.0, 64.0, 64.0], device=self.device).view(-1, 1, 1)
         lab = lab - torch.tensor([1.0, 0.0, 0.0], device=self.device).view(-1, 1, 1)
-        patches = F.pixel_unshuffle(F.avg_pool2d(lab, STRIDE // 4), 4)  # [1, 48, h, w]
+        patches = F.pixel_unshuffle(F.avg_pool2d(lab, self.stride // 4), 4)  # [1, 48, h, w]
         patches = torch.cat([patches, torch.ones_like(patches[:, :1])], dim=1)
         return F.normalize(patches, dim=1)[0].permute(1, 2, 0).contiguous()
 
 
-def to_tensor(image: np.ndarray, size: int | None) -> Tensor:
-    """RGB uint8 `[H, W, 3]` to float `[1, 3, h, w]` in 0..255 at the working size."""
+def resize(image: np.ndarray, size: int | None) -> np.ndarray:
+    """RGB uint8 `[H, W, 3]` at the working size `[h, w, 3]`."""
     height, width = working_size(image.shape[0], image.shape[1], size)
     if (height, width) != image.shape[:2]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    return np.ascontiguousarray(image)
+
+
+def _as_tensor(image: np.ndarray) -> Tensor:
+    """RGB uint8 `[h, w, 3]` to float `[1, 3, h, w]` in 0..255."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float()
+
+
+def _choose(precision: Precision, device: torch.device, model: VideoColorizer) -> Precision:
+    possible = device.type == "cpu" and has_int8() and model.backbone.input == "rgb"
+    if precision == "auto":
+        return "int8" if possible else "bfloat16" if fast_dtype(device) == torch.bfloat16 else "float32"
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown: choose one of {', '.join(PRECISIONS)}.")
+    if precision == "int8" and not possible:
+        raise InputError(
+            "precision int8 needs a processor with VNNI or AMX instructions, --device cpu, and a "
+            "backbone that takes RGB: use auto."
+        )
+    return precision
+
+
+def _pictures() -> list[np.ndarray]:
+    """Natural pictures, uint8 `[256, 256, 3]`, from which the ranges of 8-bit activations are taken."""
+    from skimage import data
+
+    pictures = (data.astronaut(), data.coffee(), data.chelsea(), data.rocket())
+    return [np.ascontiguousarray(picture[-256:, :256]) for picture in pictures]
 
 
 def fold_batch_norm(module: M) -> M:

@@ -71,6 +71,15 @@ def save_tracker(
         partial.chmod(mode)
 
 
+def is_tracker_file(path: Path | str) -> bool:
+    """Whether a file says of itself that it is a tracker: other weights are foreign checkpoints."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return "vidtrack" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_tracker(path: Path | str) -> TrackerFile:
     """Read a tracker file; the model comes back in float32 on the CPU, in evaluation mode.
 

@@ -35,11 +35,13 @@ class Pointers:
         cells: int64 `[n]`, the query cells that were computed, as `row * w + column`.
         index: int64 `[n, k]`, memory cells as `(frame * h + row) * w + column`, best first.
         weight: float32 `[n, k]`, sums to 1 over k; a window with fewer than k cells has zero weights.
+        score: float32 `[n, k]`, the cosines; -inf where a window has fewer than k cells.
     """
 
     cells: Tensor
     index: Tensor
     weight: Tensor
+    score: Tensor
 
 
 def as_keys(embedding: Tensor, radius: int) -> Tensor:
@@ -145,7 +147,7 @@ def read(pointers: Pointers, values: Tensor) -> Tensor:
     Returns:
         float `[n, K]`: for each computed query cell the weighted mean of the values it points to.
     """
-    gathered = values[pointers.index.flatten()].view(*pointers.index.shape, -1)  # [n, k, K]
+    gathered = values[pointers.index.flatten()].view(*pointers.index.shape, values.shape[-1])  # [n, k, K]
     return torch.bmm(pointers.weight[:, None].to(values.dtype), gathered)[:, 0]
 
 
@@ -236,4 +238,5 @@ def _assemble(
     inside = (row < height) & (column < width)
     value = score.float()[inside]
     value = value.masked_fill(value < -PENALTY / 2, float("-inf"))  # a window smaller than k
-    return Pointers((row * width + column)[inside], index[inside], (value / temperature).softmax(dim=-1))
+    weight = (value / temperature).softmax(dim=-1)
+    return Pointers((row * width + column)[inside], index[inside], weight, value)

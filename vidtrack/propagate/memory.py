@@ -1,4 +1,4 @@
-"""The memory that a frame attends to: annotated frames and the last few frames, bounded for ever."""
+"""The memory that a frame attends to: the nearest annotations and a few frames before it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,49 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class Kept:
     """One frame in memory.
 
     Attributes:
         index: frame number.
         keys: the frame's embedding as `vidtrack.pointers.as_keys` makes it.
-        labels: label map of the cells, float32 `[h, w, K]`; channel 0 is the background.
+        labels: label map of the cells, float32 `[h, w, K]`.
+        labelled: bool `[h, w]`: where the label map says more than "background".
     """
 
     index: int
     keys: Tensor
     labels: Tensor
+    labelled: Tensor
 
 
 class Memory:
-    """The first annotation, the latest annotation, and the last `context` frames.
+    """The annotation that the pass came from, the one it goes to, and earlier frames of the pass.
+
+    An annotation says all about its frame, so that everything before it is forgotten: a frame depends on
+    nothing beyond its two neighbouring annotations, and a new one changes only the frames between these.
 
     Args:
-        context: number of previous frames.
+        gaps: which of the frames before are attended to, in frames: (1, 3, 6) are the last one, the third and
+            the sixth before.
     """
 
-    def __init__(self, context: int) -> None:
-        self.annotated: list[Kept] = []
-        self.recent: deque[Kept] = deque(maxlen=context)
+    def __init__(self, gaps: tuple[int, ...]) -> None:
+        self.gaps = gaps
+        self.behind: Kept | None = None
+        self.ahead: Kept | None = None
+        self.recent: deque[Kept] = deque(maxlen=max(gaps))  # the last is the newest
 
     def annotate(self, kept: Kept) -> None:
-        """Add an annotated frame: the first one stays for ever, a later one until the next comes."""
-        self.annotated = [*self.annotated[:1], kept]
+        """Start anew from an annotated frame."""
+        self.behind, self.ahead = kept, None
+        self.recent.clear()
         self.recent.append(kept)
+
+    def look_ahead(self, kept: Kept | None) -> None:
+        """The next annotation of the pass, which the frames until there attend to; None: there is none."""
+        self.ahead = kept
 
     def add(self, kept: Kept) -> None:
         """Add a frame; the oldest of the recent ones goes."""
@@ -45,5 +58,6 @@ class Memory:
 
     def frames(self) -> list[Kept]:
         """The frames to attend to, each once, annotated ones first."""
-        recent = {kept.index for kept in self.recent}
-        return [*(kept for kept in self.annotated if kept.index not in recent), *self.recent]
+        recent = [self.recent[-gap] for gap in self.gaps if gap <= len(self.recent)]
+        annotated = [kept for kept in (self.behind, self.ahead) if kept is not None]
+        return annotated + [kept for kept in recent if all(kept is not other for other in annotated)]

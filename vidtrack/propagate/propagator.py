@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vidtrack.pointers import as_keys, read, topk
 from vidtrack.propagate.memory import Kept, Memory
+from vidtrack.propagate.motion import Motion
 from vidtrack.propagate.settings import Propagation
 
 MIN_MASS = 1 / 255  # fainter labels count as none, so that whole tiles can be skipped exactly
 
+Finish = Callable[[Tensor], Tensor]
+Labelled = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Carried:
+    """What one step says of a frame.
+
+    Attributes:
+        labels: label map float32 `[h, w, K]`.
+        similarity: float32 `[h, w]`: cosine of each cell and its best match in memory; 1 where nothing was
+            asked because no label is in reach.
+    """
+
+    labels: Tensor
+    similarity: Tensor
+
 
 class Propagator:
-    """Carries label maps from annotated frames to the frames after them.
+    """Carries label maps from annotated frames to the frames after them, or before them in a backward pass.
 
-    Soft label maps are fed back: each frame reads from the first annotation and the last
-    `settings.context` frames (Jabri et al. 2020, arXiv 2006.14613, the usual protocol).
+    Soft label maps are fed back: each frame reads from the annotation and from frames between it and now
+    (Jabri et al. 2020, arXiv 2006.14613, the usual protocol).
 
     Args:
         settings: see `Propagation`.
+        finish: what is done to the rows `[n, K]` that a step has read before they are kept.
+        labelled: where a label map `[h, w, K]` says anything, bool `[h, w]`: cells out of reach of all such
+            places are not computed: 0, and `fill` in channel 0.
+        fill: 1 where channel 0 is the background.
     """
 
-    def __init__(self, settings: Propagation) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Propagation,
+        finish: Finish | None = None,
+        labelled: Labelled | None = None,
+        fill: float = 1.0,
+    ) -> None:
+        self.settings, self.fill = settings, fill
         self.memory = Memory(settings.context)
+        self.motion = Motion(settings, first=int(fill))
+        self.finish = finish or normalise
+        self.labelled = labelled or has_object
 
     def annotate(self, index: int, embedding: Tensor, labels: Tensor) -> None:
-        """Set the labels of a frame.
+        """Set the labels of a frame; what came before is forgotten.
 
         Args:
-            index: frame number, larger than all before.
+            index: frame number.
             embedding: unit vectors `[h, w, C]`.
-            labels: float32 `[h, w, K]`, channel 0 background; a cell without any label is all zero. If K has
-                grown since the last annotation, the memory begins anew.
+            labels: float32 `[h, w, K]`; a cell without any label is all zero.
         """
-        known = self.memory.frames()
-        if known and labels.shape[-1] > known[0].labels.shape[-1]:
-            # Earlier frames call the new objects background, wherever they are: they must not be asked.
-            self.memory = Memory(self.settings.context)
-        self.memory.annotate(Kept(index, as_keys(embedding, self.settings.radius), labels))
+        self.memory.annotate(self._keep(index, embedding, labels))
+        self.motion.restart(labels)
 
-    def step(self, index: int, embedding: Tensor) -> Tensor:
-        """Labels of the next frame, float32 `[h, w, K]`, which sum to 1 in every cell.
+    def look_ahead(self, index: int, embedding: Tensor, labels: Tensor) -> None:
+        """The labels of the annotated frame that this pass will come to next; arguments as `annotate`."""
+        self.memory.look_ahead(self._keep(index, embedding, labels))
+
+    def step(self, index: int, embedding: Tensor) -> Carried:
+        """Labels of the next frame.
 
         Raises:
             ValueError: nothing was annotated yet, or the frame's size differs from the annotated one.
@@ -61,22 +95,33 @@ class Propagator:
             settings.radius,
             settings.topk,
             settings.temperature,
-            active=reachable(frames, settings.radius),
+            active=reachable(frames, self.motion.reach()),
         )
         channels = frames[0].labels.shape[-1]
         values = torch.cat([kept.labels.flatten(0, 1) for kept in frames])  # [M*h*w, K]
         labels = embedding.new_zeros(height * width, channels, dtype=torch.float32)
-        labels[:, 0] = 1  # what no label can reach is background
-        labels[pointers.cells] = normalise(read(pointers, values))
-        labels = labels.view(height, width, channels)
-        self.memory.add(Kept(index, as_keys(embedding, settings.radius), labels))
-        return labels
+        labels[:, 0] = self.fill
+        labels[pointers.cells] = self.finish(read(pointers, values))
+        similarity = torch.ones(height * width, device=embedding.device)
+        similarity[pointers.cells] = pointers.score[:, 0]
+        carried = Carried(labels.view(height, width, channels), similarity.view(height, width))
+        self.memory.add(self._keep(index, embedding, carried.labels))
+        self.motion.add(carried.labels)
+        return carried
+
+    def _keep(self, index: int, embedding: Tensor, labels: Tensor) -> Kept:
+        return Kept(index, as_keys(embedding, self.settings.radius), labels, self.labelled(labels))
 
 
-def reachable(frames: list[Kept], radius: int) -> Tensor:
-    """bool `[h, w]`: cells in whose window some memory frame is not purely background."""
-    labelled = torch.stack([kept.labels[..., 0] < 1 for kept in frames]).any(dim=0)
-    spread = F.max_pool2d(labelled[None, None].float(), 2 * radius + 1, stride=1, padding=radius)
+def has_object(labels: Tensor) -> Tensor:
+    """bool `[h, w]`: cells `[h, w, K]` that are not purely background (channel 0)."""
+    return labels[..., 0] < 1
+
+
+def reachable(frames: list[Kept], reach: int) -> Tensor:
+    """bool `[h, w]`: cells within `reach` cells of a labelled cell of some memory frame."""
+    labelled = torch.stack([kept.labelled for kept in frames]).any(dim=0)
+    spread = F.max_pool2d(labelled[None, None].float(), 2 * reach + 1, stride=1, padding=reach)
     return spread[0, 0] > 0
 
 

@@ -14,7 +14,7 @@ def winners(
     size: tuple[int, int],
     stride: int,
     original: tuple[int, int],
-    guide: Guide | None = None,
+    image: Tensor | None = None,
     foreground: float = 1.0,
 ) -> tuple[Tensor, dict[int, float]]:
     """Up-sample soft labels to pixels and take the most probable channel of each.
@@ -27,7 +27,8 @@ def winners(
         size: working size `(height, width)`.
         stride: pixels per cell.
         original: `(height, width)` of the result.
-        guide: the frame, to snap the objects to its edges; None is plain bilinear up-sampling.
+        image: the frame, uint8 `[H, W, 3]`, to snap the objects to its edges; None is plain bilinear
+            up-sampling.
         foreground: weight of the objects against the background.
 
     Returns:
@@ -38,10 +39,9 @@ def winners(
     ids = torch.zeros(original, dtype=torch.uint8, device=labels.device)
     best = torch.zeros(original, device=labels.device)
     total = torch.zeros(original, device=labels.device)
-    for channel in range(1, len(maps)):
-        box = _support(maps[channel], size, stride, original)
-        if box is None:
-            continue
+    boxes = {k: box for k in range(1, len(maps)) if (box := _support(maps[k], size, stride, original))}
+    guide = None if image is None or not boxes else Guide(image, size, *_around(list(boxes.values())))
+    for channel, box in boxes.items():
         if guide is None:
             probability = to_pixels(maps[channel : channel + 1], size, stride, original, *box)[0]
         else:
@@ -57,6 +57,16 @@ def winners(
     mass = torch.bincount(ids.flatten().int(), weights=best.flatten(), minlength=len(maps))
     confidence = {k: min(1.0, float(mass[k] / area[k])) for k in range(1, len(maps)) if area[k] > 0}
     return ids.cpu(), confidence
+
+
+def _around(boxes: list[tuple[slice, slice]]) -> tuple[slice, slice]:
+    """The smallest box that holds all boxes."""
+    rows, columns = zip(*boxes, strict=True)
+    return _join(rows), _join(columns)
+
+
+def _join(slices: tuple[slice, ...]) -> slice:
+    return slice(min(s.start for s in slices), max(s.stop for s in slices))
 
 
 def _support(

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from pretrain.config import Config
+
+
+def _as_gaps(value: object) -> object:
+    """7 means the seven frames before; "1,3,6" and [1, 3, 6] name them."""
+    if isinstance(value, str):
+        parts = value.split(",")
+        value = int(value) if len(parts) == 1 and value.isdecimal() else parts
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MAX_CONTEXT:
+            raise ValueError(f"give a number of frames from 1 to {MAX_CONTEXT}")
+        return tuple(range(1, value + 1))
+    return value
+
+
+MAX_CONTEXT = 100
+Preset = Literal["crw", "dino", "vfs"]
+Gaps = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CONTEXT)], ...], BeforeValidator(_as_gaps)]
 
 
 class Propagation(Config):
@@ -12,19 +31,41 @@ class Propagation(Config):
 
     Attributes:
         size: short side in pixels at which embeddings are computed; None keeps the frame's size.
-        context: number of previous frames that are kept beside the first annotation.
+        context: the frames before that are attended to beside the annotations, by their distance in
+            frames; a number N stands for 1..N.
         radius: half the side of the square window in cells: |dx|, |dy| <= radius.
+        reach: cells that an object is expected to move at most from one frame to the next while it stands
+            still; cells farther from every label are background without being asked. It grows with the
+            object's motion, up to `radius`. None: all cells with a label in their window are asked.
         topk: number of pointers that a cell keeps.
         temperature: of the softmax over the kept pointers.
         refine: snap the masks to the frame's edges (guided filter); off: bilinear up-sampling alone.
         foreground: weight of the objects against the background in the final argmax. Soft labels that are
             fed back wear convex objects away; LIIR (Li et al. 2022) uses 1.05 in its code.
+        preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
+            `reach`, `refine` and `foreground` have no effect, and `context` counts frames.
     """
 
     size: int | None = Field(default=480, ge=16)
-    context: int = Field(default=7, ge=1, le=100)
+    context: Gaps = (1, 3, 6)
     radius: int = Field(default=12, ge=1, le=64)
+    reach: int | None = Field(default=4, ge=1, le=64)
     topk: int = Field(default=5, ge=1, le=500)
     temperature: float = Field(default=0.05, gt=0)
     refine: bool = True
     foreground: float = Field(default=1.2, gt=0, le=10)
+    preset: Preset | None = None
+
+    @model_validator(mode="after")
+    def _some_context(self) -> Propagation:
+        if not self.context or sorted(set(self.context)) != list(self.context):
+            raise ValueError("context: give one or more distances in rising order, like 1,3,6")
+        return self
+
+
+# What --quality changes; it never changes weights. "default" takes the tracker file's settings as they are.
+QUALITIES: dict[str, dict[str, Any]] = {
+    "fast": {"size": 360, "context": (1, 4)},
+    "default": {},
+    "best": {"context": (1, 2, 3, 4, 5, 6, 7), "reach": None},
+}

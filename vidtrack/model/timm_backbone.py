@@ -1,0 +1,212 @@
+"""One network of timm as a map from images to features, whatever its family."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import resnet
+from torch import Tensor, nn
+
+from pretrain.backbones import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.errors import InputError
+
+WRAPPERS = ("state_dict", "model", "teacher", "student", "network")
+PREFIX = re.compile(r"(module|backbone|model|encoder|base_encoder|encoder_q|trunk)\.")
+PROBE = (11, 13)  # cells of the trial image: no network's own size
+
+
+class TimmBackbone(nn.Module):
+    """The feature map of a timm network (Wightman, github.com/huggingface/pytorch-image-models).
+
+    - Vision transformers (`dynamic_img_size`): the patch tokens of the last block after the final norm,
+      without class and register tokens; the stride is the patch size, and position embeddings are
+      interpolated to each frame.
+    - timm's plain ResNets: layer3, its down-sampling turned off, so that its stride is 8 (Jabri et al. 2020,
+      arXiv 2006.14613).
+    - Everything else: the deepest feature map of stride <= 8 if there is one, else of stride <= 16.
+
+    Args:
+        name: as in `timm.list_models()`, with or without a tag.
+        pretrained: load timm's own weights, unless there is a path.
+        path: a local checkpoint, safetensors or PyTorch (read with `weights_only=True`); wrappers
+            (`state_dict`, `teacher` ...) and prefixes (`module. backbone.` ...) are removed.
+
+    Attributes:
+        stride: pixels per cell.
+        channels: number of channels.
+
+    Raises:
+        InputError: the weights can't be had or don't fit, or the network can't take images of any size.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, pretrained: bool = False, path: Path | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.model, self.transformer = _create(name, pretrained and path is None)
+        if path is not None:
+            _load(self.model, name, path)
+        config: Mapping[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
+        mean, std = config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        if self.transformer:
+            self.index, self.stride = 1, _patch(self.model, name)  # index 1: the last block
+        else:
+            self.index, self.stride = _deepest(self.model, name)
+        self.channels = self._probe()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB `[N, 3, H, W]` in 0..1, H and W multiples of the stride, to `[N, C, H/stride, W/stride]`."""
+        x = (images - self.mean) / self.std
+        indices = self.index if self.transformer else [self.index]
+        found: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
+            x, indices=indices, norm=self.transformer, stop_early=True, intermediates_only=True
+        )
+        return found[-1]
+
+    @torch.no_grad()
+    def _probe(self) -> int:
+        """Number of channels, by running a small image of an unusual size."""
+        image = torch.rand(
+            1, 3, *(n * self.stride for n in PROBE), generator=torch.Generator().manual_seed(0)
+        )
+        try:
+            shape = tuple(self.eval()(image).shape)
+        except Exception as error:  # each family refuses foreign sizes in its own way
+            size = f"{image.shape[3]} x {image.shape[2]}"
+            raise InputError(
+                f"timm:{self.name} can't track: it refuses an image of {size} pixels ({_first_line(error)})."
+            ) from error
+        if shape[2:] != PROBE:
+            raise InputError(
+                f"timm:{self.name} can't track: its features are not a grid of {self.stride}-pixel cells."
+            )
+        return shape[1]
+
+
+def _create(name: str, pretrained: bool) -> tuple[nn.Module, bool]:
+    """The network without its classifier, and whether it is a transformer for images of any size."""
+    dynamic: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
+    choices: tuple[dict[str, Any], ...] = (dynamic, {"strict_img_size": False}, {})
+    for options in choices:
+        try:
+            model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        except TypeError:  # an option that this family doesn't have
+            continue
+        except Exception as error:  # timm, its hub client and its transport have errors of their own
+            if not pretrained:
+                raise InputError(f"timm:{name} can't be built ({_first_line(error)}).") from error
+            raise InputError(
+                f"timm:{name}: its weights can't be fetched ({_first_line(error)}); "
+                f"download them elsewhere and give timm:{name}@PATH."
+            ) from error
+        return model, options is dynamic
+    raise InputError(f"timm:{name} can't be built without its classifier.")
+
+
+def _patch(model: nn.Module, name: str) -> int:
+    height, width = model.patch_embed.feat_ratio(as_scalar=False)  # type: ignore[operator, union-attr]
+    if height != width:
+        raise InputError(f"timm:{name} can't track: its patches of {height} x {width} pixels are not square.")
+    return int(height)
+
+
+def _deepest(model: nn.Module, name: str) -> tuple[int, int]:
+    """Index among the model's feature maps, and stride, of the map to use."""
+    if not hasattr(model, "feature_info") or not hasattr(model, "forward_intermediates"):
+        raise InputError(f"timm:{name} can't track: timm gives no feature maps of it.")
+    if isinstance(model, resnet.ResNet) and _keep_layer3_resolution(model):
+        return 3, 8  # stem, layer1, layer2, layer3
+    strides = [int(entry["reduction"]) for entry in model.feature_info]  # type: ignore[union-attr]
+    for limit in (8, 16):
+        fitting = [index for index, stride in enumerate(strides) if stride <= limit]
+        if fitting:
+            return fitting[-1], strides[fitting[-1]]
+    raise InputError(
+        f"timm:{name} can't track: its finest cells have {min(strides)} pixels, 16 is the limit."
+    )
+
+
+def _keep_layer3_resolution(model: resnet.ResNet) -> bool:
+    """Turn layer3's down-sampling off, if it is made of plain strides alone."""
+    layer3 = model.layer3
+    assert isinstance(layer3, nn.Module)
+    blocks: list[Any] = list(layer3.children())
+    plain = all(type(block) in (resnet.BasicBlock, resnet.Bottleneck) for block in blocks)
+    if not plain or not all(isinstance(block.aa, nn.Identity) for block in blocks):
+        return False
+    for module in list(layer3.modules()):
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)
+        for child_name, child in module.named_children():  # ResNet-D pools before a 1x1 convolution
+            if isinstance(child, nn.AvgPool2d):
+                setattr(module, child_name, nn.Identity())
+    return True
+
+
+def _load(model: nn.Module, name: str, path: Path) -> None:
+    """Load a local checkpoint; every tensor of the network must be in it."""
+    own = model.state_dict()
+    state = _read(path, own)
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        if convert is not None:  # the authors' names to timm's; position embeddings to the model's grid
+            state = convert(state, model)
+        missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+        wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
+    except (KeyError, RuntimeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} doesn't fit {name} ({_first_line(error)}).") from error
+    if missing or wrong:
+        raise InputError(
+            f"{path} doesn't fit {name}: {len(missing)} tensors missing, {len(wrong)} of another shape "
+            f"(first: {(missing + wrong)[0]})."
+        )
+    model.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+
+
+def _read(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            value: Any = load_file(str(path))
+        else:
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError) as error:
+        raise InputError(f"{path} can't be read as weights ({_first_line(error)}).") from error
+    except (EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{path} can't be read as weights ({type(error).__name__}).") from error
+    for key in WRAPPERS:
+        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
+            value = value[key]
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path} holds no weights: a state_dict is expected, not {type(value).__name__}.")
+    state = {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+    return _strip(state, own)
+
+
+def _strip(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove prefixes that a good part of the tensors has: heads and second encoders may lack it."""
+    while True:
+        counted = Counter(found[0] for key in state if (found := PREFIX.match(key)))
+        prefix, count = counted.most_common(1)[0] if counted else ("", 0)
+        if 3 * count < len(state) or not count or any(key.startswith(prefix) for key in own):
+            return state
+        state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,120 @@
+"""Boxes: each is a filled mask on its way, and the tight box around that mask again in every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidtrack.geometry import to_cells, to_pixels, working_size
+from vidtrack.labels.boxes import Boxes
+from vidtrack.propagate.carrier import Carrier, Confidence
+from vidtrack.propagate.propagator import MIN_MASS, Carried, Propagator
+from vidtrack.propagate.settings import Propagation
+
+INSIDE = 0.5  # a pixel with at least this share of an object's label is in its box
+
+
+class BoxCarrier(Carrier[Boxes, Carried]):
+    """Carries boxes. They may overlap: every object has a channel of its own, channel 0 is where none is.
+
+    Args:
+        settings: see `Propagation`.
+        stride: working pixels per cell.
+        objects: ids that are known from the start, in the order of the channels.
+    """
+
+    def __init__(self, settings: Propagation, stride: int, objects: Iterable[int] = ()) -> None:
+        self.settings, self.stride = settings, stride
+        self.objects = list(objects)
+        self._propagator = Propagator(settings, finish=_drop_faint)
+
+    def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
+        """A box without place (nan) is not in the frame."""
+        self.objects += [number for number in labels.ids if number not in self.objects]
+        self._propagator.annotate(index, embedding, self._cells(labels, frame).to(embedding.device))
+
+    def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
+        """Attend to the boxes of a frame to come."""
+        self._propagator.look_ahead(index, embedding, self._cells(labels, frame).to(embedding.device))
+
+    def _cells(self, boxes: Boxes, frame: tuple[int, int]) -> Tensor:
+        """Share of each cell that each box covers, `[h, w, 1 + objects]`."""
+        maps = torch.zeros(1 + len(self.objects), *frame)
+        for number, box, there in zip(boxes.ids, boxes.xyxy, boxes.labelled, strict=True):
+            if there and number in self.objects:
+                across, down = _cover(box[0], box[2], frame[1]), _cover(box[1], box[3], frame[0])
+                maps[1 + self.objects.index(number)] = down[:, None] * across
+        maps[0] = 1 - maps[1:].amax(dim=0)
+        size = working_size(*frame, self.settings.size)
+        return to_cells(maps, size, self.stride).permute(1, 2, 0).contiguous()
+
+    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
+        """See `Propagator.step`."""
+        return self._propagator.step(index, embedding)
+
+    def read(self, carried: Carried, image: np.ndarray) -> tuple[Boxes, Confidence]:
+        """The tight box around the largest part of each object."""
+        frame = (image.shape[0], image.shape[1])
+        size = working_size(*frame, self.settings.size)
+        maps = to_pixels(carried.labels.permute(2, 0, 1)[1:].contiguous(), size, self.stride, size)
+        scale = np.array([frame[1] / size[1], frame[0] / size[0]] * 2, np.float32)
+        xyxy = np.full((len(self.objects), 4), np.nan, np.float32)
+        confidence = np.zeros(len(self.objects), np.float32)
+        for number, map_ in enumerate(maps.cpu().numpy()):
+            inside = _largest_part(map_ >= INSIDE)
+            if inside is not None:
+                x, y, width, height = cv2.boundingRect(inside)
+                xyxy[number] = np.array([x, y, x + width, y + height], np.float32) * scale
+                confidence[number] = float(map_[inside > 0].mean())
+        boxes = Boxes(tuple(self.objects), xyxy, confidence)
+        return boxes, {n: float(c) for n, c in zip(self.objects, confidence, strict=True) if c > 0}
+
+    def fuse(self, earlier: Carried, later: Carried, share: float) -> Carried:
+        """Per cell the mean of both, weighted by how well it was recognised and how near its annotation."""
+        first = (1 - share) * earlier.similarity.clamp(min=0) ** 2 + 1e-6  # [h, w]
+        second = share * later.similarity.clamp(min=0) ** 2 + 1e-6
+        labels = first[..., None] * earlier.labels + second[..., None] * later.labels
+        labels = labels / (first + second)[..., None]
+        return Carried(labels, torch.maximum(earlier.similarity, later.similarity))
+
+    def pack(self, carried: Carried) -> dict[str, np.ndarray]:
+        """Half precision."""
+        return {
+            "labels": carried.labels.half().cpu().numpy(),
+            "similarity": carried.similarity.half().cpu().numpy(),
+        }
+
+    def unpack(self, arrays: dict[str, np.ndarray]) -> Carried:
+        """Inverse of `pack`."""
+        labels, similarity = (torch.from_numpy(arrays[key]).float() for key in ("labels", "similarity"))
+        return Carried(labels, similarity)
+
+    def empty(self, frame: tuple[int, int]) -> Boxes:
+        """No box."""
+        return Boxes((), np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+    def given(self, labels: Boxes) -> Confidence:
+        """1 for each box that is there."""
+        return {n: 1.0 for n, there in zip(labels.ids, labels.labelled, strict=True) if there}
+
+
+def _cover(begin: float, end: float, length: int) -> Tensor:
+    """How much of each pixel, 0..1, lies between two edges: `[length]`."""
+    pixel = torch.arange(length, dtype=torch.float32)
+    return (torch.clamp(pixel + 1, max=float(end)) - torch.clamp(pixel, min=float(begin))).clamp(0, 1)
+
+
+def _largest_part(inside: np.ndarray) -> np.ndarray | None:
+    """The largest connected part of a mask, uint8; None if it is empty."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    if count < 2:
+        return None
+    return (labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
+
+
+def _drop_faint(rows: Tensor) -> Tensor:
+    return rows * (rows >= MIN_MASS)

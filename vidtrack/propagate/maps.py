@@ -1,0 +1,106 @@
+"""Maps: any per-pixel values, carried as they are; pixels without a value carry nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidtrack.geometry import to_cells, to_pixels, working_size
+from vidtrack.labels.maps import Maps
+from vidtrack.propagate.carrier import Carrier, Confidence
+from vidtrack.propagate.propagator import Carried, Propagator
+from vidtrack.propagate.refine import Guide
+from vidtrack.propagate.settings import Propagation
+
+
+class MapCarrier(Carrier[Maps, Carried]):
+    """Carries K values per pixel.
+
+    The label map has K + 1 channels: how much of the cell has values (0..1), and the values times that share,
+    so that a mean over cells weighs those without values by nothing.
+
+    Args:
+        settings: see `Propagation`.
+        stride: working pixels per cell.
+    """
+
+    def __init__(self, settings: Propagation, stride: int) -> None:
+        self.settings, self.stride = settings, stride
+        self._propagator = Propagator(settings, finish=_as_read, labelled=_everywhere)
+        self._channels = 1
+
+    def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Maps) -> None:
+        """Start anew from the values of a frame."""
+        self._channels = labels.values.shape[-1]
+        self._propagator.annotate(index, embedding, self._cells(labels).to(embedding.device))
+
+    def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Maps) -> None:
+        """Attend to the values of a frame to come."""
+        self._propagator.look_ahead(index, embedding, self._cells(labels).to(embedding.device))
+
+    def _cells(self, maps: Maps) -> Tensor:
+        size = working_size(*maps.size, self.settings.size)
+        known = maps.labelled[..., None]  # [H, W, 1]
+        values = np.where(known, maps.values, 0)
+        stacked = np.concatenate([known.astype(np.float32), values], axis=-1)  # [H, W, 1 + K]
+        cells = to_cells(torch.from_numpy(stacked).permute(2, 0, 1), size, self.stride)
+        return cells.permute(1, 2, 0).contiguous()  # [h, w, 1 + K]
+
+    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
+        """See `Propagator.step`."""
+        return self._propagator.step(index, embedding)
+
+    def read(self, carried: Carried, image: np.ndarray) -> tuple[Maps, Confidence]:
+        """Up-sample each channel along the frame's edges; nan where less than half has values."""
+        height, width = image.shape[:2]
+        size = working_size(height, width, self.settings.size)
+        labels = carried.labels.permute(2, 0, 1)  # [1 + K, h, w]
+        share = to_pixels(labels[:1].contiguous(), size, self.stride, (height, width))[0]
+        cells = labels[1:] / labels[:1].clamp(min=1e-6)  # [K, h, w]
+        if self.settings.refine:
+            guide = Guide(torch.from_numpy(image).to(labels.device), size)
+            whole = (slice(0, height), slice(0, width))
+            values = torch.stack([guide.refine(cell, self.stride, *whole) for cell in cells], dim=-1)
+        else:
+            values = to_pixels(cells.contiguous(), size, self.stride, (height, width)).permute(1, 2, 0)
+        values = values.masked_fill((share < 0.5)[..., None], float("nan"))  # [H, W, K]
+        trust = to_pixels(carried.similarity[None].contiguous(), size, self.stride, (height, width))[0]
+        maps = Maps(values.contiguous().cpu().numpy(), trust.clamp(0, 1).cpu().numpy())
+        return maps, {0: float(carried.similarity.clamp(0, 1).mean())}
+
+    def fuse(self, earlier: Carried, later: Carried, share: float) -> Carried:
+        """Per cell the mean of both, weighted by how well it was recognised and how near its annotation."""
+        first = (1 - share) * earlier.similarity.clamp(min=0) ** 2 + 1e-6  # [h, w]
+        second = share * later.similarity.clamp(min=0) ** 2 + 1e-6
+        total = first + second
+        labels = (first[..., None] * earlier.labels + second[..., None] * later.labels) / total[..., None]
+        return Carried(labels, torch.maximum(earlier.similarity, later.similarity))
+
+    def pack(self, carried: Carried) -> dict[str, np.ndarray]:
+        """Values stay float32: their range is unknown."""
+        return {
+            "labels": carried.labels.cpu().numpy(),
+            "similarity": carried.similarity.half().cpu().numpy(),
+        }
+
+    def unpack(self, arrays: dict[str, np.ndarray]) -> Carried:
+        """Inverse of `pack`."""
+        return Carried(torch.from_numpy(arrays["labels"]), torch.from_numpy(arrays["similarity"]).float())
+
+    def empty(self, frame: tuple[int, int]) -> Maps:
+        """nan everywhere."""
+        values = np.full((*frame, self._channels), np.nan, np.float32)
+        return Maps(values, np.zeros(frame, np.float32))
+
+    def given(self, labels: Maps) -> Confidence:
+        """1 for the frame."""
+        return {0: 1.0}
+
+
+def _as_read(rows: Tensor) -> Tensor:
+    return rows
+
+
+def _everywhere(labels: Tensor) -> Tensor:
+    return torch.ones_like(labels[..., 0], dtype=torch.bool)
