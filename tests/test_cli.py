@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,15 @@ VIDTRACK = [sys.executable, "-m", "vidtrack.cli"]
 def run(*arguments: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     command = [*VIDTRACK, *(str(a) for a in arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def shown(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDTRACK_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -43,7 +54,7 @@ def test_propagate_writes_everything(clip: Path) -> None:
     done = run("propagate", "--mask", "first.png", "video.mp4", "--tracker", "lab", cwd=clip)
     assert done.returncode == 0, done.stderr
     out = clip / "video_vidtrack"
-    assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "report.json"]
+    assert shown(out) == ["masks", "overlay.mp4", "report.json"]
     assert sorted(p.name for p in (out / "masks").iterdir()) == [f"{n:05d}.png" for n in range(12)]
     last = Image.open(out / "masks" / "00011.png")
     assert last.mode == "P" and last.size == (96, 64)
@@ -81,15 +92,18 @@ def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
     names = sorted(p.name for p in (clip / "result" / "masks").iterdir())
     assert names == sorted(f"shot{n}.png" for n in range(4, 12))
     options = json.loads((clip / "result" / "report.json").read_text())["options"]["propagation"]
-    assert options == {
+    expected = {
         "size": None,
-        "context": 3,
+        "context": [1, 2, 3],
         "radius": 6,
+        "reach": 4,
         "topk": 5,
         "temperature": 0.07,
         "refine": False,
         "foreground": 1.2,
+        "preset": None,
     }
+    assert {**options, **expected} == options
     assert not (clip / "result" / "overlay.mp4").exists()
 
 
@@ -122,6 +136,31 @@ MISTAKES = {
     "size": (["--mask", "first.png", "video.mp4", "--size", "big"], "--size big"),
     "radius": (["--mask", "first.png", "video.mp4", "--radius", "0"], "--radius 0"),
     "tracker": (["--mask", "first.png", "video.mp4", "--tracker", "magic"], "magic"),
+    "context": (["--mask", "first.png", "video.mp4", "--context", "3,1"], "context"),
+    "quality": (["--mask", "first.png", "video.mp4", "--quality", "good"], "--quality good"),
+    "preset": (["--mask", "first.png", "video.mp4", "--preset", "xyz"], "xyz"),
+    "preset of boxes": (["--box", "1,2,30,40", "video.mp4", "--preset", "crw"], "masks and keypoints"),
+    "direction": (["--mask", "first.png", "video.mp4", "--direction", "up"], "--direction up"),
+    "no labels": (["video.mp4"], "give one of --mask, .* not none"),
+    "two kinds": (["video.mp4", "--mask", "first.png", "--point", "1,2"], "--mask and --point"),
+    "void of points": (["video.mp4", "--point", "1,2", "--void", "255"], "--void goes with --mask"),
+    "no video at all": (["--mask", "first.png"], "one video, or --live"),
+    "video and live": (["--mask", "first.png", "video.mp4", "--live", "0"], "one video, or --live"),
+    "live nothing": (["--mask", "first.png", "--live", "video.mp4"], "neither a camera number nor"),
+    "live backward": (["--mask", "first.png", "--live", "0", "--direction", "both"], "no camera 0|forward"),
+    "twice a frame": (["video.mp4", "--mask", "0=first.png", "--mask", "first.png"], "for frame 0"),
+    "frame too late": (["video.mp4", "--mask", "0=first.png", "--mask", "40=first.png"], "no frame 40"),
+    "before the start": (["video.mp4", "--mask", "0=first.png", "--start", "2"], "frame 0 lies outside"),
+    "folder of masks": (["video.mp4", "--mask", "empty"], "empty holds no mask"),
+    "point": (["video.mp4", "--point", "1"], "--point 1 is not x,y"),
+    "point outside": (["video.mp4", "--point", "96,2"], "outside of the frame"),
+    "box": (["video.mp4", "--box", "1,2,3,x"], "--box 1,2,3,x is not x1,y1,x2,y2"),
+    "empty box": (["video.mp4", "--box", "30,2,3,9"], "--box 30,2,3,9 is empty"),
+    "keypoints": (["video.mp4", "--keypoints", "text.mp4"], "text.mp4"),
+    "boxes": (["video.mp4", "--boxes", "text.mp4"], "text.mp4"),
+    "array": (["video.mp4", "--array", "first.png"], "first.png"),
+    "save": (["video.mp4", "--mask", "first.png", "--save", "gold"], "--save gold"),
+    "save of boxes": (["video.mp4", "--box", "1,2,30,40", "--save", "rle"], "rle goes with masks"),
     "out is a file": (["--mask", "first.png", "video.mp4", "--out", "text.mp4/x"], "text.mp4"),
 }
 
@@ -151,6 +190,58 @@ def test_mistakes_are_one_sentence(
     assert captured.err.startswith("Error: ") and captured.err.count("\n") == 1
     assert re.search(sentence, captured.err), captured.err
     assert sorted(clip.rglob("*")) == before  # OUT is absent, and nothing else is left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["--mask", "first.png", "--save", "rle,cutout,cutout-png"], "masks masks.json cutout.webm cutout"),
+        (
+            ["--point", "20,30", "--point", "30,20", "--save", "h5"],
+            "keypoints.csv keypoints.json deeplabcut.*",
+        ),
+        (["--keypoints", "points.csv", "--end", "12"], "keypoints.csv keypoints.json deeplabcut.csv"),
+        (["--box", "8,16,40,48", "--direction", "backward"], "boxes.csv"),
+        (["--boxes", "boxes.csv"], "boxes.csv"),
+        (["--array", "map.npy", "--array", "6=map.npy", "--direction", "both"], "maps"),
+        (["--mask", "numbered", "--quality", "fast", "--context", "2"], "masks"),
+        (["--mask", "first.png", "--preset", "dino", "--cache", "0"], "masks"),
+    ],
+)
+def test_every_kind_of_label(clip: Path, arguments: list[str], files: str, capsys: Any) -> None:
+    from vidtrack.cli import app
+
+    (clip / "points.csv").write_text("frame,keypoint,x,y\n1,a,20,30\n2,a,,\n7,a,40,30\n99,a,1,1\n")
+    (clip / "boxes.csv").write_text("frame,object,x1,y1,x2,y2\n0,4,8,16,40,48\n")
+    np.save(clip / "map.npy", np.mgrid[:64, :96][1].astype(np.float32))
+    (clip / "numbered").mkdir()
+    for n in (0, 5):
+        shutil.copy(clip / "first.png", clip / "numbered" / f"{n:03d}.png")
+    here = os.getcwd()
+    os.chdir(clip)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            app(["propagate", "video.mp4", "--tracker", "lab", "--out", "result", *arguments])
+    finally:
+        os.chdir(here)
+    told = capsys.readouterr()
+    assert not ended.value.code, told.err
+    expected = files.replace("deeplabcut.*", "deeplabcut.csv deeplabcut.h5").split()
+    assert shown(clip / "result") == sorted([*expected, "overlay.mp4", "report.json"])
+    report = json.loads((clip / "result" / "report.json").read_text())
+    assert report["frame_count"] == 12 and report["schema"] == 2
+    assert "12 frames of 96 x 64" in told.out and "frames/s" in told.out and "writing" in told.out
+    assert ("1 annotated frames outside" in told.err) == ("points.csv" in arguments)
+    with VideoReader(clip / "result" / "overlay.mp4") as reader:
+        assert sum(1 for _ in reader) == 12
+
+
+def test_a_correction_from_the_command_line(clip: Path) -> None:
+    command = ["propagate", "video.mp4", "--mask", "0=first.png", "--tracker", "lab", "--mask", "4=first.png"]
+    assert run(*command, cwd=clip).returncode == 0
+    done = run(*command, "--mask", "8=first.png", "--overwrite", cwd=clip)
+    assert done.returncode == 0, done.stderr
+    assert "going on from video_vidtrack: 3 frames" in done.stdout and "6 of them computed" in done.stdout
 
 
 def test_help_and_version_are_light(tmp_path: Path) -> None:
@@ -189,7 +280,7 @@ def test_an_interrupted_run_leaves_nothing(clip: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert "interrupted" in errors and "Traceback" not in errors
+    assert "interrupted" in errors and "start over" in errors and "Traceback" not in errors
     assert not list(clip.glob("long_vidtrack*"))
 
 

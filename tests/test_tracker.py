@@ -70,8 +70,8 @@ def test_propagate_reads_files_and_names_frames(lab: Tracker, tmp_path: Path) ->
     assert [r.index for r in results] == [2, 3, 4]
     assert [r.name for r in results] == ["00002", "00003", "00004"]
     assert results[1].time == Fraction(3, 12)
-    with pytest.raises(InputError, match="frame 0 needs an annotation"):
-        list(lab.propagate(tmp_path / "v.mp4", {1: Masks(truth[1])}))
+    late = list(lab.propagate(tmp_path / "v.mp4", {1: Masks(truth[1])}))
+    assert late[0].labels.objects == [] and late[1].labels.objects == [2, 9]  # nothing reaches frame 0
 
 
 def test_copy_repeats_the_first_labels() -> None:
@@ -185,7 +185,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     save_tracker(path, VideoColorizer(Model()), {"radius": 5, "context": 3}, {})
     tracker = load(path, device="cpu", radius=7, topk=None, size="native")
-    assert (tracker.settings.radius, tracker.settings.context) == (7, 3)
+    assert (tracker.settings.radius, tracker.settings.context) == (7, (1, 2, 3))
     assert tracker.settings.size is None
     assert tracker.describe()["weights"] == tracker.weights
     assert tracker.weights is not None
@@ -195,7 +195,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     ("name", "settings", "sentence"),
     [
         ("nothing", {}, "there is no tracker 'nothing'"),
-        ("random:vgg", {}, "no backbone or file 'vgg'"),
+        ("random:vgg", {}, "knows no network 'vgg'"),
         ("lab", {"radius": 0}, "--radius 0"),
         ("lab", {"temperature": -1.0}, "--temperature"),
         ("lab", {"device": "tpu"}, "--device tpu"),

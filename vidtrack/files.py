@@ -13,6 +13,7 @@ from typing import Any
 
 from pretrain.errors import InputError
 
+LOCK = ".lock"
 RESULTS = ("report.json", "results.json")  # every folder of results has one of these
 
 
@@ -89,6 +90,45 @@ def atomic_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
         replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, busy: str) -> Iterator[Path]:
+    """Context manager: `folder` is ours alone, by a locked file in it, which the system frees when we die.
+
+    Yields the path of the lock file. The folder may be renamed meanwhile (except on Windows, which renames no
+    folder with an open file in it); whoever does that removes the lock file afterwards.
+
+    Args:
+        folder: exists.
+        busy: the sentence for the user when another process has the lock.
+
+    Raises:
+        InputError: another process has the lock, or the file can't be made.
+    """
+    path = folder / LOCK
+    try:
+        stream = path.open("a+b")
+    except OSError as error:
+        raise InputError(f"{path} can't be made ({error.strerror}): choose another output.") from error
+    with stream:
+        try:
+            _lock(stream.fileno())
+        except OSError as error:
+            raise InputError(busy) from error
+        yield path
+
+
+def _lock(descriptor: int) -> None:
+    """Raises OSError if another process has the lock."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_json(path: Path | str, value: Any, overwrite: bool = True) -> None:

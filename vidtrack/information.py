@@ -10,8 +10,9 @@ import torch
 
 from pretrain.device import choose_device, fast_dtype
 from vidtrack.benchmark.environment import peak_memory_mb, versions
+from vidtrack.job.expect import clock
 from vidtrack.labels.masks import Masks
-from vidtrack.tracker import load
+from vidtrack.tracker import Tracker, load
 from vidtrack.video import probe, read_frame
 
 
@@ -45,15 +46,7 @@ def describe_video(
     height, width = first.image.shape[:2]
     ids = np.zeros((height, width), np.uint8)
     ids[height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
-    session = loaded.session()
-    session.step(first.image, Masks(ids))
-    for _ in range(loaded.settings.context):
-        session.step(first.image)
-    began = time.perf_counter()
-    repeats = 2
-    for _ in range(repeats):
-        session.step(first.image)
-    seconds = (time.perf_counter() - began) / repeats
+    seconds = _seconds_per_frame(loaded, first.image, Masks(ids))
     rate = f"{float(about.rate):.3f}".rstrip("0").rstrip(".")
     lines = {
         "video": f"{path} ({about.codec}{', with sound' if about.has_audio else ''})",
@@ -65,14 +58,23 @@ def describe_video(
         "expected speed": f"{1 / seconds:.1f} frames/s with one object (tracker {loaded.name})",
     }
     if about.frames is not None:
-        lines["expected time"] = f"{_clock(about.frames * seconds)}"
+        lines["expected time"] = clock(about.frames * seconds)
     peak = peak_memory_mb()
     if peak is not None:
         lines["expected memory"] = f"{peak / 1000:.1f} GB, whatever the number of frames"
     return lines
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
+def _seconds_per_frame(tracker: Tracker, image: np.ndarray, masks: Masks) -> float:
+    """Time for one more frame like `image` once the memory is full."""
+    session = tracker.session()
+    session.step(image, masks)  # also warms up
+    began = time.perf_counter()
+    embedding = session.embed(image)
+    embedded = time.perf_counter() - began
+    # The other steps share the embedding: they only fill the memory.
+    for index in range(1, max(tracker.settings.context) + 1):
+        session.carry(index, embedding, image)
+    began = time.perf_counter()
+    session.read(session.carry(index + 1, embedding, image), image)
+    return embedded + time.perf_counter() - began

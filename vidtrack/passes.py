@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pretrain.errors import InputError
+from vidtrack.labels import Boxes
 from vidtrack.session import Result, Session, check_annotation
 from vidtrack.video import Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
 
@@ -98,7 +99,11 @@ class Passes:
         kinds = {type(labels) for labels in self._annotations.values()}
         for labels in self._annotations.values():
             check_annotation(labels, (self._reader.info.height, self._reader.info.width), next(iter(kinds)))
-        objects = {n for labels in self._annotations.values() for n in getattr(labels, "objects", ())}
+        objects = {
+            number
+            for labels in self._annotations.values()
+            for number in (labels.ids if isinstance(labels, Boxes) else getattr(labels, "objects", ()))
+        }
         session.begin(next(iter(kinds)), sorted(objects))
         return session
 
@@ -170,9 +175,11 @@ class Passes:
         frame = (image.shape[0], image.shape[1])
         tell(index, self._embedding(index, image), frame, self._annotations[index])
 
-    def _embedding(self, index: int, image: np.ndarray) -> Tensor:
+    def _embedding(self, index: int, image: np.ndarray, session: Session | None = None) -> Tensor:
+        """The embedding of a frame, where `session` will need it."""
         if self._embed is None:
-            return self._forward.embed(image)
+            region = session.carrier.region() if session is not None and session.carrier else None
+            return self._forward.embed(image, region)
         with self._forward.timed("embedding"):
             return self._embed(index, image)
 
@@ -199,7 +206,7 @@ class Passes:
         laid = _Laid(folder, session)
         frames = iter(read_backward(self._path, begin, ahead, index=self._index, warnings=[]))
         while (frame := self._next(frames)) is not None:
-            embedding = self._embedding(frame.index, frame.image)
+            embedding = self._embedding(frame.index, frame.image, session)
             laid.put(frame.index, session.carry(frame.index, embedding, frame.image))
         return laid
 
@@ -211,7 +218,7 @@ class Passes:
             return self._known(frame.index)
         carried = None
         if self._goes_forward(span):
-            embedding = self._embedding(frame.index, frame.image)
+            embedding = self._embedding(frame.index, frame.image, self._forward)
             carried = self._forward.carry(frame.index, embedding, frame.image)
         if laid is not None:
             back = laid.take(frame.index)

@@ -99,12 +99,14 @@ class Session:
         frame = checked_frame(frame)
         if annotation is None and self.carrier is None:
             raise InputError("the first frame needs an annotation: give the session its masks.")
-        self._index = self._index + 1 if index is None else index
-        self._check_size(frame)
+        index = self._index + 1 if index is None else index
+        self._check_size(index, frame)
         if annotation is not None:
-            self.begin(type(annotation))
             check_annotation(annotation, frame.shape[:2], self.kind)
-        embedding = self.embed(frame)
+            self.begin(type(annotation))
+        self._index, self._size = index, _size(frame)  # only now: a refused frame is not counted
+        assert self.carrier is not None
+        embedding = self.embed(frame, None if annotation is not None else self.carrier.region())
         if annotation is not None:
             labels, confidence = annotation, self.annotate(self._index, embedding, frame, annotation)
         else:
@@ -119,12 +121,12 @@ class Session:
             self.carrier = CopyCarrier(carrier) if self.embedder is None else carrier
             self.kind = kind
 
-    def embed(self, frame: np.ndarray) -> Tensor:
-        """The frame's embedding `[h, w, C]`; nothing for the "copy" baseline."""
+    def embed(self, frame: np.ndarray, region: Tensor | None = None) -> Tensor:
+        """The frame's embedding `[h, w, C]`, at least where `region` is true; nothing for the "copy" baseline."""
         if self.embedder is None:
             return NOTHING
         with self.timed("embedding"):
-            return self.embedder(frame, self.settings.size)
+            return self.embedder(frame, self.settings.size, region)
 
     def annotate(self, index: int, embedding: Tensor, frame: np.ndarray, labels: Labels) -> Confidence:
         """Tell the labels of a frame; returns their confidence, which is 1."""
@@ -153,12 +155,11 @@ class Session:
         finally:
             self.seconds[stage] += perf_counter() - began
 
-    def _check_size(self, frame: np.ndarray) -> None:
+    def _check_size(self, index: int, frame: np.ndarray) -> None:
         size = _size(frame)
-        self._size = self._size or size
-        if size != self._size:
+        if self._size is not None and size != self._size:
             raise InputError(
-                f"frame {self._index} has {size[1]} x {size[0]} pixels, the ones before "
+                f"frame {index} has {size[1]} x {size[0]} pixels, the ones before "
                 f"{self._size[1]} x {self._size[0]}: all frames must have one size."
             )
 

@@ -147,6 +147,9 @@ def load(
     name = str(tracker)
     changed = {**_of_quality(quality), **_of_preset(preset)}
     changed |= {key: value for key, value in settings.items() if value is not None}
+    for name_ in ("context", "topk"):  # said explicitly, they hold for every kind of label
+        if settings.get(name_) is not None:
+            changed[f"point_{name_}"] = settings[name_]
     if changed.get("size") == "native":
         changed["size"] = None
     if name == "copy":

@@ -51,8 +51,8 @@ def test_embeddings_are_unit_vectors(embedding: str, channels: int) -> None:
 @pytest.mark.parametrize("size", [(37, 50), (64, 64), (200, 90)])
 def test_any_size_and_half_precision(size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
-    exact = NetworkEmbedder(trained_a_little(), CPU, torch.float32)(image, 64)
-    half = NetworkEmbedder(trained_a_little(), CPU, torch.bfloat16)(image, 64)
+    exact = NetworkEmbedder(trained_a_little(), CPU, "float32")(image, 64)
+    half = NetworkEmbedder(trained_a_little(), CPU, "bfloat16")(image, 64)
     assert exact.shape == half.shape
     assert float((exact * half.float()).sum(dim=-1).min()) > 0.98  # the cosine of the two
     short = min(size)

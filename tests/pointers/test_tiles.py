@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vidtrack.pointers import as_keys, read, topk
+from vidtrack.pointers.search import Search
+from vidtrack.pointers.tiles import cover
 
 
 def slow_topk(
@@ -59,29 +61,63 @@ def test_equals_the_slow_definition(
         assert not weight[count:].any()
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("partly", [False, True])
+def test_batches_equal_single_tiles(partly: bool) -> None:
+    """The two ways of searching, for accelerators and for processors, agree."""
     query, *memory = embeddings(4, 30, 41)
-    keys = [as_keys(frame, 6) for frame in memory]
-    whole = topk(query, keys, 6, 10, 0.07)
-    monkeypatch.setattr("vidtrack.pointers.tiles.CHUNK_BYTES", 1)
-    parts = topk(query, keys, 6, 10, 0.07)
-    assert torch.equal(whole.index, parts.index)
-    assert torch.equal(whole.weight, parts.weight)
+    valid = torch.zeros(30, 41, dtype=torch.bool)
+    valid[4:20, 7:30] = True
+    valid[9, 12] = False
+    keys = [as_keys(frame, 6, valid if partly else None) for frame in memory]
+    search = Search(query, keys, 6, 10)
+    tiles = torch.tensor([[0, 0], [3, 17], [22, 33], [12, 20]])
+    score, cell = search.batched(tiles)
+    score_cropped, cell_cropped = search(tiles)
+    inside = score > -1
+    torch.testing.assert_close(score_cropped[inside], score[inside])
+    assert torch.equal(cell_cropped[inside], cell[inside])
+    assert (score_cropped[~inside] < -1).all()
 
 
-def test_only_active_tiles_are_computed() -> None:
+def test_only_active_cells_are_computed() -> None:
     query, *memory = embeddings(3, 20, 30)
     keys = [as_keys(frame, 3) for frame in memory]
-    active = torch.zeros(20, 30, dtype=torch.bool)
-    active[17, 29] = True
+    active = torch.rand(20, 30) > 0.9
     part = topk(query, keys, 3, 5, 0.05, active)
-    assert sorted(part.cells.tolist()) == [y * 30 + x for y in range(16, 20) for x in range(24, 30)]
+    assert part.cells.tolist() == active.flatten().nonzero()[:, 0].tolist()
     whole = topk(query, keys, 3, 5, 0.05)
-    place = {cell: n for n, cell in enumerate(whole.cells.tolist())}
-    order = [place[cell] for cell in part.cells.tolist()]
-    assert torch.equal(part.index, whole.index[order])
+    assert whole.cells.tolist() == list(range(600))
+    assert torch.equal(part.index, whole.index[part.cells])
     none = topk(query, keys, 3, 5, 0.05, torch.zeros_like(active))
     assert none.index.shape == (0, 5)
+
+
+@given(seed=st.integers(0, 500), share=st.floats(0, 1), height=st.integers(1, 30), width=st.integers(1, 30))
+@settings(deadline=None, max_examples=40)
+def test_tiles_cover_each_active_cell_once(seed: int, share: float, height: int, width: int) -> None:
+    active = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < share
+    covered = torch.zeros(height + 8, width + 8, dtype=torch.long)
+    for top, left in cover(active).tolist():
+        covered[top : top + 8, left : left + 8] += 1
+    assert (covered[:height, :width][active] == 1).all()
+    assert covered.max() <= 1
+
+
+def test_only_valid_cells_are_pointed_to() -> None:
+    query, first, second = embeddings(3, 17, 23)
+    valid = torch.rand(17, 23) > 0.7
+    nothing = torch.zeros(17, 23, dtype=torch.bool)
+    found = topk(query, [as_keys(first, 4, valid), as_keys(second, 4, nothing)], 4, 6, 0.05)
+    for cell, index, weight in zip(found.cells.tolist(), found.index, found.weight, strict=True):
+        y, x = divmod(cell, 23)
+        window = torch.zeros_like(valid)
+        window[max(0, y - 4) : y + 5, max(0, x - 4) : x + 5] = True
+        allowed = (window & valid).flatten().nonzero()[:, 0]
+        scores = first.view(-1, 16)[allowed] @ query[y, x]
+        best = allowed[scores.topk(min(6, len(allowed))).indices]
+        assert index[weight > 0].tolist() == best[: int((weight > 0).sum())].tolist()
+        assert len(best) == int((weight > 0).sum())
+        assert abs(float(weight.sum()) - (len(best) > 0)) < 1e-5
 
 
 def test_negative_scores_never_lose_to_what_lies_outside() -> None:

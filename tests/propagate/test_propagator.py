@@ -14,21 +14,41 @@ from vidtrack.propagate.readout import winners
 from vidtrack.propagate.settings import Propagation
 
 
-def slow_step(query: Tensor, memory: list[tuple[Tensor, Tensor]], settings: Propagation) -> Tensor:
+def near_a_label(labels: Tensor, reach: int) -> Tensor:
+    """bool `[h, w]`: a cell that is not all background lies within `reach` rows and columns."""
+    places = (labels[..., 0] < 1).nonzero()
+    y, x = torch.meshgrid(*(torch.arange(n) for n in labels.shape[:2]), indexing="ij")
+    near = ((y[..., None] - places[:, 0]).abs() <= reach) & ((x[..., None] - places[:, 1]).abs() <= reach)
+    return near.any(dim=-1)
+
+
+def slow_step(
+    query: Tensor, memory: list[tuple[Tensor, Tensor]], settings: Propagation, reach: int | None = None
+) -> Tensor:
     """One step with the full affinity of all cells, nothing skipped."""
     height, width, depth = query.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y.flatten(), x.flatten()
     near = ((y[:, None] - y).abs() <= settings.radius) & ((x[:, None] - x).abs() <= settings.radius)
     scores = [query.view(-1, depth) @ e.view(-1, depth).T for e, _ in memory]
-    joined = torch.cat([s.masked_fill(~near, -torch.inf) for s in scores], dim=1)
+    seen = [near for _ in memory]
+    if settings.margin is not None:
+        seen = [near & near_a_label(labels, settings.margin).flatten() for _, labels in memory]
+    joined = torch.cat([s.masked_fill(~n, -torch.inf) for s, n in zip(scores, seen, strict=True)], dim=1)
     best, index = joined.topk(settings.topk, dim=1)
-    weight = (best / settings.temperature).softmax(dim=1)
+    weight = (best / settings.temperature).softmax(dim=1).nan_to_num(0)
     values = torch.cat([labels.flatten(0, 1) for _, labels in memory])
     labels = (weight[..., None] * values[index]).sum(dim=1)
     objects = labels[:, 1:] * (labels[:, 1:] >= MIN_MASS)
-    labels = torch.cat([labels[:, :1], objects], dim=1)
-    return (labels / labels.sum(dim=1, keepdim=True)).view(height, width, -1)
+    background = labels[:, :1]
+    background[(labels.sum(dim=1) == 0)] = 1
+    labels = torch.cat([background, objects], dim=1)
+    labels = (labels / labels.sum(dim=1, keepdim=True)).view(height, width, -1)
+    if reach is not None:
+        nothing = torch.zeros(labels.shape[-1])
+        nothing[0] = 1
+        labels = torch.where(near_a_label(memory[-1][1], reach)[..., None], labels, nothing)
+    return labels
 
 
 def video(frames: int, height: int, width: int, seed: int = 0) -> list[Tensor]:
@@ -39,8 +59,10 @@ def video(frames: int, height: int, width: int, seed: int = 0) -> list[Tensor]:
     return [F.normalize(base[:, frames - t : frames - t + width] + noise[t], dim=-1) for t in range(frames)]
 
 
-def test_a_sequence_equals_the_slow_recipe() -> None:
-    settings = Propagation(context=2, radius=4, topk=5, reach=None)
+@pytest.mark.parametrize(("reach", "margin"), [(None, None), (None, 3), (2, 3)])
+def test_a_sequence_equals_the_slow_recipe(reach: int | None, margin: int | None) -> None:
+    """All cells asked and whole frames remembered, and what lies far from the labels left out."""
+    settings = Propagation(context=2, radius=4, topk=5, reach=reach, margin=margin)
     frames = video(6, 20, 26)
     labels = torch.zeros(20, 26, 3)
     labels[5:9, 6:11, 1] = 1
@@ -51,7 +73,8 @@ def test_a_sequence_equals_the_slow_recipe() -> None:
     kept = [(frames[0], labels)]
     for t in range(1, len(frames)):
         memory = ([kept[0]] if t > 2 else []) + kept[max(0, t - 2) :]
-        expected = slow_step(frames[t], memory, settings)
+        allowed = None if reach is None else fast.motion.reach()
+        expected = slow_step(frames[t], memory, settings, allowed)
         found = fast.step(t, frames[t]).labels
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         kept.append((frames[t], expected))

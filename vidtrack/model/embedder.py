@@ -14,12 +14,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pretrain.device import fast_dtype
 from pretrain.errors import InputError
-from vidtrack.geometry import pad_image, pad_to_stride, working_size
+from vidtrack.geometry import cells, pad_image, pad_to_stride, working_size
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.int8 import Int8ResNet, has_int8
 
 Precision = Literal["auto", "int8", "bfloat16", "float32"]  # auto: the fastest that this device computes well
 PRECISIONS: tuple[Precision, ...] = ("auto", "int8", "bfloat16", "float32")
+HALO = 4  # cells that are embedded around a region: near an edge, an embedding lacks what lies beyond
+GRAIN = 4  # regions begin and end at multiples of this many cells: a network is slow the first time at a size
+WHOLE = 0.85  # of the frame: larger regions are not worth a size of their own
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -36,8 +39,11 @@ class Embedder(Protocol):
     stride: int
     precision: str
 
-    def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
-        """RGB uint8 `[H, W, 3]` to unit embeddings `[h, w, C]`, computed at short side `size`."""
+    def __call__(self, image: np.ndarray, size: int | None, region: Tensor | None = None) -> Tensor:
+        """RGB uint8 `[H, W, 3]` to unit embeddings `[h, w, C]`, computed at short side `size`.
+
+        `region`, bool `[h, w]`, names the cells that are wanted: the others may be zero.
+        """
 
 
 class NetworkEmbedder:
@@ -70,14 +76,28 @@ class NetworkEmbedder:
         self.model: VideoColorizer = folded.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
-        image = resize(image, size)
+    def __call__(self, image: np.ndarray, size: int | None, region: Tensor | None = None) -> Tensor:
+        """See `Embedder`; cells near the edge of a region see a little less around them than in a whole frame."""
+        image = pad_image(resize(image, size), self.stride)
+        rows, columns = cells(image.shape[0], self.stride), cells(image.shape[1], self.stride)
+        part = None if region is None else _part(region)
+        if part is None:
+            return self._embed(image)
+        (top, bottom), (left, right) = part
+        crop = image[top * self.stride : bottom * self.stride, left * self.stride : right * self.stride]
+        found = self._embed(crop)
+        whole = found.new_zeros(rows, columns, found.shape[-1])
+        whole[top:bottom, left:right] = found
+        return whole
+
+    def _embed(self, image: np.ndarray) -> Tensor:
+        """RGB uint8 `[H, W, 3]`, multiples of the stride, to `[h, w, C]`."""
         if self.trunk is None:
-            x = _as_tensor(image).to(self.device)
-            x = pad_to_stride(x.div(255), self.stride).to(self.dtype, memory_format=torch.channels_last)
+            x = _as_tensor(np.ascontiguousarray(image)).to(self.device)
+            x = x.div(255).to(self.dtype, memory_format=torch.channels_last)
             embedding = self.model.embed(x)  # [1, C, h, w]
         else:
-            embedding = self.model.unit(self.trunk(pad_image(image, self.stride)))
+            embedding = self.model.unit(self.trunk(image))
         return embedding[0].permute(1, 2, 0).contiguous()  # [C, h, w] -> [h, w, C]
 
 
@@ -95,7 +115,7 @@ class LabEmbedder:
         self.device = device
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
+    def __call__(self, image: np.ndarray, size: int | None, region: Tensor | None = None) -> Tensor:
         from kornia.color import rgb_to_lab  # heavy, and only this baseline needs it
 
         x = pad_to_stride(_as_tensor(resize(image, size)).to(self.device) / 255, self.stride)
@@ -117,6 +137,23 @@ def resize(image: np.ndarray, size: int | None) -> np.ndarray:
 def _as_tensor(image: np.ndarray) -> Tensor:
     """RGB uint8 `[h, w, 3]` to float `[1, 3, h, w]` in 0..255."""
     return torch.from_numpy(image).permute(2, 0, 1)[None].float()
+
+
+def _part(region: Tensor) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """First and last cell (exclusive) of the rows and columns to embed; None: the whole frame."""
+    spans = []
+    for axis in (1, 0):
+        inside = region.any(dim=axis).nonzero()
+        if not len(inside):
+            return None
+        length = region.shape[1 - axis]
+        begin = max(0, int(inside[0]) - HALO) // GRAIN * GRAIN
+        end = min(length, -(-(int(inside[-1]) + 1 + HALO) // GRAIN) * GRAIN)
+        spans.append((begin, end))
+    (top, bottom), (left, right) = spans
+    if (bottom - top) * (right - left) > WHOLE * region.numel():
+        return None
+    return (top, bottom), (left, right)
 
 
 def _choose(precision: Precision, device: torch.device, model: VideoColorizer) -> Precision:

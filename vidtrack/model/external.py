@@ -59,7 +59,7 @@ class ExternalEmbedder:
         self.network: nn.Module = frozen.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, size: int | None) -> Tensor:
+    def __call__(self, image: np.ndarray, size: int | None, region: Tensor | None = None) -> Tensor:
         """RGB uint8 `[H, W, 3]` to unit embeddings `[h, w, C]`, computed at short side `size`.
 
         The working size is padded to multiples of the stride on the right and bottom, as everywhere.

@@ -1,5 +1,6 @@
 """Pointers: the attention of each query cell over the cells of a memory of frames."""
 
-from vidtrack.pointers.tiles import Pointers, as_keys, read, topk
+from vidtrack.pointers.keys import Keys, as_keys
+from vidtrack.pointers.tiles import Pointers, read, topk
 
-__all__ = ["Pointers", "as_keys", "read", "topk"]
+__all__ = ["Keys", "Pointers", "as_keys", "read", "topk"]

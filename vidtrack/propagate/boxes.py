@@ -30,27 +30,33 @@ class BoxCarrier(Carrier[Boxes, Carried]):
     def __init__(self, settings: Propagation, stride: int, objects: Iterable[int] = ()) -> None:
         self.settings, self.stride = settings, stride
         self.objects = list(objects)
+        self._behind: frozenset[int] = frozenset()  # the objects that the annotation behind has
         self._propagator = Propagator(settings, finish=_drop_faint)
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
         """A box without place (nan) is not in the frame."""
         self.objects += [number for number in labels.ids if number not in self.objects]
+        self._behind = frozenset(n for n, there in zip(labels.ids, labels.labelled, strict=True) if there)
         self._propagator.annotate(index, embedding, self._cells(labels, frame).to(embedding.device))
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
-        """Attend to the boxes of a frame to come."""
+        """Boxes of objects that the annotation behind lacks do not count: they appear with theirs."""
         self._propagator.look_ahead(index, embedding, self._cells(labels, frame).to(embedding.device))
 
     def _cells(self, boxes: Boxes, frame: tuple[int, int]) -> Tensor:
         """Share of each cell that each box covers, `[h, w, 1 + objects]`."""
         maps = torch.zeros(1 + len(self.objects), *frame)
         for number, box, there in zip(boxes.ids, boxes.xyxy, boxes.labelled, strict=True):
-            if there and number in self.objects:
+            if there and number in self._behind:
                 across, down = _cover(box[0], box[2], frame[1]), _cover(box[1], box[3], frame[0])
                 maps[1 + self.objects.index(number)] = down[:, None] * across
         maps[0] = 1 - maps[1:].amax(dim=0)
         size = working_size(*frame, self.settings.size)
         return to_cells(maps, size, self.stride).permute(1, 2, 0).contiguous()
+
+    def region(self) -> Tensor | None:
+        """See `Propagator.region`."""
+        return self._propagator.region()
 
     def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
         """See `Propagator.step`."""

@@ -28,6 +28,10 @@ class Carrier(ABC, Generic[L, S]):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: L) -> None:
         """The annotated frame that the pass will come to next: frames on the way there attend to it."""
 
+    def region(self) -> Tensor | None:
+        """bool `[h, w]`: cells of the next frame whose embedding matters; None: all."""
+        return None
+
     @abstractmethod
     def step(self, index: int, embedding: Tensor, image: np.ndarray) -> S:
         """Carry the labels to the next frame."""

@@ -23,12 +23,13 @@ class MapCarrier(Carrier[Maps, Carried]):
     Args:
         settings: see `Propagation`.
         stride: working pixels per cell.
+        channels: K, for frames without values.
     """
 
-    def __init__(self, settings: Propagation, stride: int) -> None:
+    def __init__(self, settings: Propagation, stride: int, channels: int = 1) -> None:
         self.settings, self.stride = settings, stride
         self._propagator = Propagator(settings, finish=_as_read, labelled=_everywhere)
-        self._channels = 1
+        self._channels = channels
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Maps) -> None:
         """Start anew from the values of a frame."""

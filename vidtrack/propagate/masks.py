@@ -53,6 +53,10 @@ class MaskCarrier(Carrier[Masks, Carried]):
         maps = masks_to_cells(masks.ids, masks.void, self.objects, size, self.stride)
         return maps.to(embedding.device)
 
+    def region(self) -> Tensor | None:
+        """See `Propagator.region`."""
+        return self._propagator.region()
+
     def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
         """See `Propagator.step`."""
         return self._propagator.step(index, embedding)

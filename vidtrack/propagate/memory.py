@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vidtrack.pointers import Keys
+
 
 @dataclass(eq=False)
 class Kept:
@@ -20,7 +22,7 @@ class Kept:
     """
 
     index: int
-    keys: Tensor
+    keys: Keys
     labels: Tensor
     labelled: Tensor
 

@@ -42,6 +42,10 @@ class Motion:
         x = (columns * torch.arange(len(columns), device=rows.device)[:, None]).sum(dim=0) / mass
         self._centers = [*self._centers[-1:], torch.stack([y, x], dim=-1)]
 
+    def lost(self) -> bool:
+        """Some object has lost most of its mass, or nothing is known of its motion yet."""
+        return len(self._centers) < 2 or bool((self._mass < LOST * self._whole).any())
+
     def reach(self) -> int:
         """Cells around every label within which the next frame is searched.
 
@@ -49,7 +53,7 @@ class Motion:
         twice the largest motion of an object in the last step.
         """
         wanted, radius = self._settings.reach, self._settings.radius
-        if wanted is None or len(self._centers) < 2 or bool((self._mass < LOST * self._whole).any()):
+        if wanted is None or self.lost():
             return radius
         there = self._whole > 0
         if not bool(there.any()):

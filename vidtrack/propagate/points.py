@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +16,12 @@ from vidtrack.propagate.carrier import Carrier, Confidence
 from vidtrack.propagate.propagator import MIN_MASS, Propagator
 from vidtrack.propagate.settings import Propagation
 
-SPREAD = 0.5  # standard deviation of a point's heat map in cells
+SPREAD = 0.7  # standard deviation of a point's heat map in cells
 NEAR = 2  # cells around the peak over which a position is averaged
+STEADY = 6.0  # standard deviation, in cells, of the motion that is expected between two frames
+_WHOLE = float(sum(math.exp(-(a * a + b * b) / (2 * SPREAD**2)) for a in (-1, 0, 1) for b in (-1, 0, 1)))
+LOST = 0.02  # with less of its heat than this, a point is not found
+VISIBLE = 0.25  # with less than this, it counts as occluded
 
 
 @dataclass
@@ -35,6 +40,10 @@ class CarriedPoints:
 class PointCarrier(Carrier[Keypoints, CarriedPoints]):
     """Carries keypoints.
 
+    The pointers copy heat maps as they copy masks (Jabri et al. 2020, arXiv 2006.14613); but what is kept of
+    a frame is a fresh heat map at the place that was found, not the blurred one that was read: it can't fade
+    or split, and memory can reach far back. Of two places, the one nearer to the last is preferred.
+
     Args:
         settings: see `Propagation`.
         stride: working pixels per cell.
@@ -42,7 +51,9 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
 
     def __init__(self, settings: Propagation, stride: int) -> None:
         self.settings, self.stride = settings, stride
-        self._propagator = Propagator(settings, finish=_drop_faint, labelled=_has_mass, fill=0)
+        update = {"context": settings.point_context, "topk": settings.point_topk}
+        own = settings.model_copy(update=update)
+        self._propagator = Propagator(own, finish=_drop_faint, labelled=_has_mass, fill=0)
         self._latest: Keypoints | None = None
         self._xy = torch.zeros(0, 2)
 
@@ -67,12 +78,20 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         """Working pixels to cell coordinates."""
         return pixel_to_cell(xy, self.stride)
 
+    def region(self) -> Tensor | None:
+        """See `Propagator.region`."""
+        return self._propagator.region()
+
     def step(self, index: int, embedding: Tensor, image: np.ndarray) -> CarriedPoints:
-        """Carry the heat maps and find their peaks; a point without heat stays where it was."""
-        carried = self._propagator.step(index, embedding)
-        xy, mass = peaks(carried.labels)
-        self._xy = torch.where((mass > 0)[:, None], xy, self._xy)
-        return CarriedPoints(self._xy, mass.clamp(0, 1))
+        """Find each point, and remember the frame with it; a point that is not found stays where it was."""
+        heat = self._propagator.look(index, embedding).labels  # [h, w, N]
+        xy, mass = peaks(heat, self._xy)
+        confidence = (mass / _WHOLE).clamp(0, 1)
+        found = confidence > LOST
+        self._xy = torch.where(found[:, None], xy, self._xy)
+        kept = torch.where(found[:, None], xy, torch.full_like(xy, torch.nan))
+        self._propagator.remember(index, embedding, heat_maps(kept, embedding.shape[:2]))
+        return CarriedPoints(self._xy, confidence * found)
 
     def read(self, carried: CarriedPoints, image: np.ndarray) -> tuple[Keypoints, Confidence]:
         """Cells to pixels of the frame."""
@@ -86,7 +105,7 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         points = replace(
             self._latest,
             xy=xy.reshape(*shape, 2).cpu().numpy().astype(np.float32),
-            visible=(confidence > 0) & known,
+            visible=(confidence >= VISIBLE) & known,
             confidence=np.where(known, confidence, 0).astype(np.float32),
         )
         return points, _of_instances(points)
@@ -133,27 +152,32 @@ def heat_maps(xy: Tensor, shape: tuple[int, ...]) -> Tensor:
     return _drop_faint(torch.exp(-squared / (2 * SPREAD**2)).nan_to_num(0).float())
 
 
-def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
+def peaks(maps: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     """Where the heat maps peak.
 
     Args:
         maps: float32 `[h, w, N]`.
+        before: where the points were in the frame before, cell coordinates `[N, 2]`.
 
     Returns:
-        Cell coordinates float32 `[N, 2]`, the mean around the largest 3x3 sum, and that sum `[N]`.
+        Cell coordinates float32 `[N, 2]`, the mean place of the heat around the strongest 3x3 cells, places
+        near `before` preferred; and the heat of these 3x3 cells `[N]`.
     """
     height, width = maps.shape[:2]
     heat = maps.permute(2, 0, 1)  # [N, h, w]
-    smooth = F.avg_pool2d(heat[None], 3, stride=1, padding=1)[0] * 9
-    best, place = smooth.flatten(1).max(dim=1)
-    y, x = place // width, place % width
-    rows, columns = torch.arange(height, device=maps.device), torch.arange(width, device=maps.device)
-    near = ((rows[:, None] - y[:, None, None]).abs() <= NEAR) & ((columns - x[:, None, None]).abs() <= NEAR)
-    local = heat * near
+    rows, columns = (torch.arange(n, device=maps.device, dtype=torch.float32) for n in (height, width))
+    far_y = ((rows - before[:, 1:]) / STEADY) ** 2  # [N, h]
+    far_x = ((columns - before[:, :1]) / STEADY) ** 2  # [N, w]
+    weighed = heat * torch.exp(-(far_y[:, :, None] + far_x[:, None]) / 2).nan_to_num(0)
+    strongest = F.avg_pool2d(weighed[None], 3, stride=1, padding=1)[0].flatten(1).argmax(dim=1)  # [N]
+    y, x = strongest // width, strongest % width
+    near_y, near_x = (rows - y[:, None]).abs(), (columns - x[:, None]).abs()  # [N, h], [N, w]
+    local = weighed * (near_y <= NEAR)[:, :, None] * (near_x <= NEAR)[:, None]
     total = local.sum(dim=(1, 2)).clamp(min=1e-9)
     center_x = (local.sum(dim=1) * columns).sum(dim=1) / total
     center_y = (local.sum(dim=2) * rows).sum(dim=1) / total
-    return torch.stack([center_x, center_y], dim=-1), best
+    mass = (heat * (near_y <= 1)[:, :, None] * (near_x <= 1)[:, None]).sum(dim=(1, 2))
+    return torch.stack([center_x, center_y], dim=-1), mass
 
 
 def _drop_faint(rows: Tensor) -> Tensor:

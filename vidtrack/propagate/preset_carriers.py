@@ -48,6 +48,9 @@ class PresetMaskCarrier(MaskCarrier):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """Nothing: the papers look back only."""
 
+    def region(self) -> None:
+        """All cells: the papers leave nothing out."""
+
     def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
         """See `PresetPropagator.step`; it tells no similarity."""
         labels = self._preset.step(index, embedding)
@@ -82,6 +85,9 @@ class PresetPointCarrier(PointCarrier):
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Keypoints) -> None:
         """Nothing: the papers look back only."""
+
+    def region(self) -> None:
+        """All cells: the papers leave nothing out."""
 
     def step(self, index: int, embedding: Tensor, image: np.ndarray) -> CarriedPoints:
         """A point whose heat map is empty is lost: it stays where it was, with confidence 0."""

@@ -77,7 +77,18 @@ class Propagator:
         self.memory.look_ahead(self._keep(index, embedding, labels))
 
     def step(self, index: int, embedding: Tensor) -> Carried:
-        """Labels of the next frame.
+        """Labels of the next frame, which is remembered with them; see `look`."""
+        carried = self.look(index, embedding)
+        self.remember(index, embedding, carried.labels)
+        return carried
+
+    def remember(self, index: int, embedding: Tensor, labels: Tensor) -> None:
+        """Make a frame and its labels part of the memory."""
+        self.memory.add(self._keep(index, embedding, labels))
+        self.motion.add(labels)
+
+    def look(self, index: int, embedding: Tensor) -> Carried:
+        """Labels of a frame by what is remembered.
 
         Raises:
             ValueError: nothing was annotated yet, or the frame's size differs from the annotated one.
@@ -95,7 +106,7 @@ class Propagator:
             settings.radius,
             settings.topk,
             settings.temperature,
-            active=reachable(frames, self.motion.reach()),
+            active=self._active(frames),
         )
         channels = frames[0].labels.shape[-1]
         values = torch.cat([kept.labels.flatten(0, 1) for kept in frames])  # [M*h*w, K]
@@ -103,14 +114,30 @@ class Propagator:
         labels[:, 0] = self.fill
         labels[pointers.cells] = self.finish(read(pointers, values))
         similarity = torch.ones(height * width, device=embedding.device)
-        similarity[pointers.cells] = pointers.score[:, 0]
-        carried = Carried(labels.view(height, width, channels), similarity.view(height, width))
-        self.memory.add(self._keep(index, embedding, carried.labels))
-        self.motion.add(carried.labels)
-        return carried
+        similarity[pointers.cells] = pointers.score[:, 0].clamp(min=-1)
+        return Carried(labels.view(height, width, channels), similarity.view(height, width))
+
+    def region(self) -> Tensor | None:
+        """bool `[h, w]`: cells of the next frame whose embedding will be used; None: all."""
+        margin = self.settings.margin
+        frames = self.memory.frames()
+        if margin is None or not frames or self.motion.lost():
+            return None
+        return spread(self._active(frames), margin)
+
+    def _active(self, frames: list[Kept]) -> Tensor:
+        """bool `[h, w]`: cells of the next frame that may hold a label.
+
+        An object is near its last place; one that was lost can be wherever a label was.
+        """
+        lost = self.motion.lost()
+        return reachable(frames if lost else [self.memory.recent[-1]], self.motion.reach())
 
     def _keep(self, index: int, embedding: Tensor, labels: Tensor) -> Kept:
-        return Kept(index, as_keys(embedding, self.settings.radius), labels, self.labelled(labels))
+        labelled = self.labelled(labels)
+        margin = self.settings.margin
+        valid = None if margin is None else spread(labelled, margin)
+        return Kept(index, as_keys(embedding, self.settings.radius, valid), labels, labelled)
 
 
 def has_object(labels: Tensor) -> Tensor:
@@ -120,9 +147,13 @@ def has_object(labels: Tensor) -> Tensor:
 
 def reachable(frames: list[Kept], reach: int) -> Tensor:
     """bool `[h, w]`: cells within `reach` cells of a labelled cell of some memory frame."""
-    labelled = torch.stack([kept.labelled for kept in frames]).any(dim=0)
-    spread = F.max_pool2d(labelled[None, None].float(), 2 * reach + 1, stride=1, padding=reach)
-    return spread[0, 0] > 0
+    return spread(torch.stack([kept.labelled for kept in frames]).any(dim=0), reach)
+
+
+def spread(cells: Tensor, reach: int) -> Tensor:
+    """bool `[h, w]`: cells within `reach` rows and columns of a true cell of `[h, w]`."""
+    wide = F.max_pool2d(cells[None, None].float(), (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    return F.max_pool2d(wide, (2 * reach + 1, 1), stride=1, padding=(reach, 0))[0, 0] > 0
 
 
 def normalise(labels: Tensor) -> Tensor:

@@ -37,20 +37,27 @@ class Propagation(Config):
         reach: cells that an object is expected to move at most from one frame to the next while it stands
             still; cells farther from every label are background without being asked. It grows with the
             object's motion, up to `radius`. None: all cells with a label in their window are asked.
+        margin: cells around every label of a frame that are remembered with it; what lies beyond can't be
+            pointed to, and where nothing else is needed it is not even embedded. None: whole frames.
         topk: number of pointers that a cell keeps.
+        point_context, point_topk: the same as `context` and `topk` for keypoints, whose labels don't blur on
+            their way, so that they can come from farther back.
         temperature: of the softmax over the kept pointers.
         refine: snap the masks to the frame's edges (guided filter); off: bilinear up-sampling alone.
         foreground: weight of the objects against the background in the final argmax. Soft labels that are
             fed back wear convex objects away; LIIR (Li et al. 2022) uses 1.05 in its code.
         preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
-            `reach`, `refine` and `foreground` have no effect, and `context` counts frames.
+            `reach`, `margin`, `refine` and `foreground` have no effect, and `context` counts frames.
     """
 
     size: int | None = Field(default=480, ge=16)
     context: Gaps = (1, 3, 6)
     radius: int = Field(default=12, ge=1, le=64)
     reach: int | None = Field(default=4, ge=1, le=64)
-    topk: int = Field(default=5, ge=1, le=500)
+    margin: int | None = Field(default=6, ge=1, le=200)
+    topk: int = Field(default=3, ge=1, le=500)
+    point_context: Gaps = (1, 2, 4, 8, 16)
+    point_topk: int = Field(default=5, ge=1, le=500)
     temperature: float = Field(default=0.05, gt=0)
     refine: bool = True
     foreground: float = Field(default=1.2, gt=0, le=10)
@@ -58,8 +65,9 @@ class Propagation(Config):
 
     @model_validator(mode="after")
     def _some_context(self) -> Propagation:
-        if not self.context or sorted(set(self.context)) != list(self.context):
-            raise ValueError("context: give one or more distances in rising order, like 1,3,6")
+        for gaps in (self.context, self.point_context):
+            if not gaps or sorted(set(gaps)) != list(gaps):
+                raise ValueError("context: give one or more distances in rising order, like 1,3,6")
         return self
 
 
@@ -67,5 +75,5 @@ class Propagation(Config):
 QUALITIES: dict[str, dict[str, Any]] = {
     "fast": {"size": 360, "context": (1, 4)},
     "default": {},
-    "best": {"context": (1, 2, 3, 4, 5, 6, 7), "reach": None},
+    "best": {"context": (1, 3, 5, 7), "reach": 8},
 }

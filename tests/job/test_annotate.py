@@ -1,0 +1,92 @@
+"""Which option belongs to which frame, and which kind of label."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pretrain.errors import InputError
+from vidtrack.job import LabelOptions, read_annotations
+from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+
+from .conftest import masks
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    masks(0).save(tmp_path / "m.png")
+    shutil.copy("m.png", "4=m.png")
+    (tmp_path / "all").mkdir()
+    for name in ("0.png", "0007.png", "00012.png", ".DS_Store"):
+        shutil.copy("m.png", tmp_path / "all" / name)
+    np.save("a.npy", np.zeros(SIZE, np.float32))
+    np.save("b.npy", np.zeros((*SIZE, 2), np.float32))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("texts", "start", "end", "frames"),
+    [
+        (["m.png"], 3, None, [3]),
+        (["m.png", "9=m.png"], 3, None, [3, 9]),
+        (["9=m.png", "08=m.png"], 0, None, [8, 9]),
+        (["4=m.png"], 0, None, [0]),  # there is a file of this name
+        (["all"], 0, None, [0, 7, 12]),
+        (["all", "3=m.png"], 3, 12, [3, 7]),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_frames_of_masks(texts: list[str], start: int, end: int | None, frames: list[int]) -> None:
+    given = read_annotations(LabelOptions(mask=tuple(texts)), SIZE, start, end)
+    assert list(given.labels) == frames and given.kind is Masks
+    assert set(given.files) == set(frames)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"mask": ("m.png", "m.png")}, "for frame 0: say for which"),
+        ({"mask": ("all", "7=m.png")}, "for frame 7"),
+        ({"mask": ("3=",)}, "3="),
+        ({"mask": ("all",), "box": ("1,2,3,4",)}, "not --mask and --box"),
+        ({"array": ("a.npy", "3=b.npy")}, "different numbers of channels"),
+        ({"point": ("nan,3",)}, "not x,y"),
+        ({"box": ("1,2,3",)}, "not x1,y1,x2,y2"),
+        ({"box": ("70,2,80,9",)}, "outside of the frame"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_mistakes(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_annotations(LabelOptions(**options), SIZE)
+
+
+def test_a_stray_file_among_masks(folder: Path) -> None:
+    (folder / "all" / "notes.txt").write_text("")
+    with pytest.raises(InputError, match=r"notes.txt is not named by a frame number"):
+        read_annotations(LabelOptions(mask=("all",)), SIZE)
+
+
+@pytest.mark.usefixtures("folder")
+def test_numbers_and_files_of_other_kinds() -> None:
+    points = read_annotations(LabelOptions(point=("3.5,4", "63.5,-0.5")), SIZE, 2).labels[2]
+    assert points.xy.tolist() == [[[3.5, 4.0], [63.5, -0.5]]] and points.visible.all()
+    boxes = read_annotations(LabelOptions(box=("-3,2,30.5,9", "1,1,2,2")), SIZE).labels[0]
+    assert boxes.ids == (1, 2) and boxes.xyxy[0].tolist() == [-3, 2, 30.5, 9]
+    arrays = read_annotations(LabelOptions(array=("a.npy", "5=a.npy")), SIZE)
+    assert list(arrays.labels) == [0, 5] and arrays.kind is Maps
+    Path("k.csv").write_text("frame,keypoint,x,y\n1,a,2,3\n2,a,,\n7,a,4,5\n")
+    given = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE)
+    assert list(given.labels) == [1, 7] and given.kind is Keypoints and not given.warnings
+    given = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE, 2)
+    assert list(given.labels) == [7] and "1 annotated frames outside" in given.warnings[0]
+    with pytest.raises(InputError, match="annotates frames 1 to 7, none of which"):
+        read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE, 8)
+    Path("b.csv").write_text("frame,x1,y1,x2,y2\n3,1,2,9,9\n4,,,,\n")
+    assert list(read_annotations(LabelOptions(boxes=Path("b.csv")), SIZE).labels) == [3]
+    assert read_annotations(LabelOptions(boxes=Path("b.csv")), SIZE).kind is Boxes

@@ -1,0 +1,76 @@
+"""`vidtrack pointers`: a picture of where the labels of a point come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidtrack.commands.shared import (
+    Context,
+    Device,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Radius,
+    Size,
+    Temperature,
+    Threads,
+    Topk,
+    TrackerName,
+    told,
+    working_side,
+)
+
+
+def pointers(
+    video: Annotated[Path, typer.Argument(help="Video file or folder of frames.")],
+    frame: Annotated[int, typer.Option(help="Number of the frame that the points are in.")],
+    point: Annotated[list[str], typer.Option(help="x,y in pixels; repeat it for more rows.")],
+    reference: Annotated[int, typer.Option(help="Number of the annotated frame.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file.")] = Path("pointers.png"),
+    tracker: TrackerName = "default",
+    quality: Quality = None,
+    size: Size = None,
+    context: Context = None,
+    radius: Radius = None,
+    topk: Topk = None,
+    temperature: Temperature = None,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw where the labels of a point come from: the weight of every cell in its window, frame by frame."""
+    with told():
+        from vidtrack.files import require_free
+        from vidtrack.pointer_picture import parse_point, pointer_picture
+        from vidtrack.tracker import load
+        from vidtrack.video import save_png
+
+        require_free(out, overwrite)
+        points = [parse_point(text) for text in point]
+        loaded = load(
+            tracker,
+            device=device,
+            threads=threads,
+            precision=precision,  # type: ignore[arg-type]
+            quality=quality,
+            size=working_side(size),
+            context=context,
+            radius=radius,
+            topk=topk,
+            temperature=temperature,
+        )
+        picture, weights = pointer_picture(video, frame, points, loaded, reference)
+        save_png(out, picture, overwrite)
+        if not quiet:
+            for one in weights:
+                shares = ", ".join(
+                    f"{number} {one.weight[position].sum():.2f}" for position, number in enumerate(one.memory)
+                )
+                print(f"point {one.point[0]:g},{one.point[1]:g}: weight by frame {shares}")
+            print(f"{out}: {picture.shape[1]} x {picture.shape[0]}")

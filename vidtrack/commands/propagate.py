@@ -1,0 +1,183 @@
+"""`vidtrack propagate`: labels of some frames in, labels of all frames out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pretrain.errors import InputError
+from vidtrack.commands.shared import (
+    Context,
+    Device,
+    Overwrite,
+    Precision,
+    Preset,
+    Quality,
+    Quiet,
+    Radius,
+    Reach,
+    Refine,
+    Size,
+    Temperature,
+    Threads,
+    Topk,
+    TrackerName,
+    told,
+    warn,
+    working_side,
+)
+
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(help="PATH or FRAME=PATH of a mask (PNG, labelme or COCO JSON), or a folder of 00012.png."),
+]
+Keypoints = Annotated[Path | None, typer.Option(help="File of keypoints: CSV, COCO JSON or DeepLabCut.")]
+Points = Annotated[list[str] | None, typer.Option(help="x,y of a point in the first frame; may be repeated.")]
+Box = Annotated[
+    list[str] | None, typer.Option(help="x1,y1,x2,y2 of a box in the first frame; may be repeated.")
+]
+Boxes = Annotated[Path | None, typer.Option(help="File of boxes: CSV with a header, or of MOTChallenge.")]
+Array = Annotated[list[str] | None, typer.Option(help="PATH or FRAME=PATH of a map, .npy or .npz.")]
+Save = Annotated[
+    str | None,
+    typer.Option(
+        help="More outputs, with commas: rle (masks.json, COCO), npz (soft/), cutout (cutout.webm), "
+        "cutout-png (cutout/), h5 (deeplabcut.h5)."
+    ),
+]
+
+
+def propagate(
+    video: Annotated[
+        Path | None, typer.Argument(help="Video file or folder of frames; not with --live.")
+    ] = None,
+    mask: Masks = None,
+    keypoints: Keypoints = None,
+    point: Points = None,
+    box: Box = None,
+    boxes: Boxes = None,
+    array: Array = None,
+    void: Annotated[int | None, typer.Option(min=0, max=255, help="Mask value without a label.")] = None,
+    direction: Annotated[str, typer.Option(help="forward, backward or both, joined.")] = "forward",
+    start: Annotated[
+        int, typer.Option(min=0, help="First frame; labels without a frame number belong to it.")
+    ] = 0,
+    end: Annotated[int | None, typer.Option(min=1, help="Frame after the last. [all]")] = None,
+    live: Annotated[
+        str | None, typer.Option(help="Camera number or address instead of a video; Ctrl-C ends it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder. [<video>_vidtrack]")] = None,
+    save: Save = None,
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
+    tracker: TrackerName = "default",
+    quality: Quality = None,
+    preset: Preset = None,
+    size: Size = None,
+    context: Context = None,
+    radius: Radius = None,
+    reach: Reach = None,
+    topk: Topk = None,
+    temperature: Temperature = None,
+    refine: Refine = None,
+    precision: Precision = "auto",
+    cache: Annotated[
+        float, typer.Option(min=0, help="GB of embeddings kept on disk for later runs; 0 keeps none.")
+    ] = 2,
+    device: Device = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry masks, keypoints, boxes or maps through a video: labels, overlay.mp4 and report.json.
+
+    Give labels of more frames to correct the result: with --overwrite only the stretches beside them are
+    computed again.
+    """
+    with told():
+        from vidtrack.files import require_free
+        from vidtrack.job import (
+            LabelOptions,
+            LiveSource,
+            Plan,
+            default_out,
+            propagate_live,
+            propagate_video,
+            read_annotations,
+        )
+        from vidtrack.job.outputs import check_saves
+        from vidtrack.job.report import summary
+        from vidtrack.passes import DIRECTIONS
+        from vidtrack.progress import frame_progress
+        from vidtrack.tracker import load
+        from vidtrack.video import probe
+
+        if (video is None) == (live is None):
+            raise InputError("give one video, or --live with a camera number or an address.")
+        if direction not in DIRECTIONS:
+            raise InputError(f"--direction {direction} is unknown: choose forward, backward or both.")
+        lists = [tuple(value or ()) for value in (mask, point, box, array)]
+        options = LabelOptions(
+            mask=lists[0],
+            keypoints=keypoints,
+            point=lists[1],
+            box=lists[2],
+            boxes=boxes,
+            array=lists[3],
+            void=void,
+        )
+        saves = frozenset(name.strip() for name in (save or "").split(",") if name.strip())
+        check_saves(options.kind(), saves)
+        if out is None:
+            out = Path("live_vidtrack") if video is None else default_out(video)
+        target = require_free(out, overwrite, folder=True)
+
+        def make() -> Any:
+            return load(
+                tracker,
+                device=device,
+                threads=threads,
+                precision=precision,  # type: ignore[arg-type]
+                quality=quality,
+                preset=preset,
+                size=working_side(size),
+                context=context,
+                radius=radius,
+                reach=reach,
+                topk=topk,
+                temperature=temperature,
+                refine=refine,
+            )
+
+        plan = Plan(
+            direction=direction,  # type: ignore[arg-type]
+            start=start,
+            end=end,
+            saves=saves,
+            overlay=overlay,
+            overwrite=overwrite,
+            cache_bytes=round(cache * 1e9),
+        )
+        tell = None if quiet else print
+        if video is not None:
+            info = probe(video)
+            given = read_annotations(options, (info.height, info.width), start, end)
+            loaded = make()
+            with frame_progress("propagating", quiet) as progress:
+                report = propagate_video(video, given, loaded, target, plan, progress=progress, tell=tell)
+        else:
+            assert live is not None
+            loaded = make()  # first: what the camera sees meanwhile would be lost
+            source = LiveSource(live, end)
+            try:
+                given = read_annotations(options, (source.info.height, source.info.width), start, end)
+                with frame_progress("propagating", quiet) as progress:
+                    report = propagate_live(source, given, loaded, target, plan, progress=progress, tell=tell)
+            finally:
+                source.close()
+        warn(report["warnings"])
+        if not quiet:
+            for line in summary(report):
+                print(line)
+            print(f"{target}: {' '.join(report['files'])}")

@@ -1,0 +1,56 @@
+"""`vidtrack train`: raw videos in, a tracker file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidtrack.commands.shared import GO_ON, Device, Overwrite, Quiet, Threads, told, warn
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Folder of raw video files.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value overrides of the config.")] = None,
+    config: Annotated[
+        str, typer.Option(help="Bundled name such as track/laptop, or a path.")
+    ] = "track/laptop",
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; resumable.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a tracker from raw, unlabelled video; the same command continues a stopped run."""
+    with told(GO_ON):
+        import torch
+
+        from pretrain.config import load_config
+        from vidtrack.files import bundled_configs
+        from vidtrack.learn.settings import TrackConfig
+        from vidtrack.learn.train import train as run
+        from vidtrack.progress import training_progress
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        settings = load_config(TrackConfig, config, overrides or [], bundled_configs())
+        with training_progress(quiet) as (decoding, report):
+            result = run(
+                data,
+                settings,
+                out,
+                device=device,
+                max_minutes=max_minutes,
+                overwrite=overwrite,
+                report=report,
+                decoding=decoding,
+            )
+        warn([f"{name} was skipped: {why}" for name, why in result.skipped])
+        if result.interrupted:
+            raise KeyboardInterrupt
+        if not quiet and result.done:
+            print(f"{out / 'tracker.safetensors'}: use it with --tracker, {result.steps} steps done")
+        elif not quiet:
+            print(f"{out}: stopped at step {result.steps}; run the same command again to go on")

@@ -1,0 +1,219 @@
+"""Annotations as the command line names them: files and numbers become labels by frame."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pretrain.errors import InputError
+from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+from vidtrack.labels.textfiles import LARGEST
+
+T = TypeVar("T")
+KIND_OPTIONS = ("mask", "keypoints", "point", "box", "boxes", "array")
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """The options that say what is annotated; exactly one kind of them is given.
+
+    Attributes:
+        mask: `PATH` or `FRAME=PATH` of masks, or folders of masks named by frame numbers.
+        keypoints: a file of keypoints.
+        point: `x,y` of points, in pixels.
+        box: `x1,y1,x2,y2` of boxes, in pixels.
+        boxes: a file of boxes.
+        array: `PATH` or `FRAME=PATH` of maps.
+        void: value of mask pixels that carry no label.
+    """
+
+    mask: tuple[str, ...] = ()
+    keypoints: Path | None = None
+    point: tuple[str, ...] = ()
+    box: tuple[str, ...] = ()
+    boxes: Path | None = None
+    array: tuple[str, ...] = ()
+    void: int | None = None
+
+    def kind(self) -> type[Any]:
+        """`Masks`, `Keypoints`, `Boxes` or `Maps`.
+
+        Raises:
+            InputError: no option is given, several that don't go together, or void without masks.
+        """
+        given = [name for name in KIND_OPTIONS if getattr(self, name)]
+        if len(given) != 1:
+            found = " and ".join(f"--{name}" for name in given) or "none"
+            listed = ", ".join(f"--{name}" for name in KIND_OPTIONS[:-1])
+            raise InputError(f"give one of {listed} or --{KIND_OPTIONS[-1]}, not {found}.")
+        if self.void is not None and not self.mask:
+            raise InputError(f"--void goes with --mask, not with --{given[0]}: leave it out.")
+        kinds = {"mask": Masks, "box": Boxes, "boxes": Boxes, "array": Maps}
+        return kinds.get(given[0], Keypoints)
+
+
+@dataclass
+class Annotations:
+    """What is annotated.
+
+    Attributes:
+        labels: by frame number, ascending, all of one kind.
+        files: where they came from, as the user named it: by frame number.
+        warnings: sentences for the user.
+    """
+
+    labels: dict[int, Any]
+    files: dict[int, str]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> type[Any]:
+        """The class of the labels."""
+        return type(next(iter(self.labels.values())))
+
+
+def read_annotations(
+    options: LabelOptions, size: tuple[int, int], start: int = 0, end: int | None = None
+) -> Annotations:
+    """Load what the options name.
+
+    Args:
+        options: see `LabelOptions`.
+        size: `(height, width)` of the video's frames.
+        start: the frame to which paths without a frame, points and boxes belong.
+        end: the frame after the last, or None.
+
+    Raises:
+        InputError: anything that can't be read, or doesn't fit the video.
+    """
+    options.kind()
+    if options.mask:
+        return _read_files(
+            "mask", _with_folders(options.mask, start, end), start, _mask_loader(options, size)
+        )
+    if options.array:
+        paths = _by_frame("array", options.array, start)
+        return _read_files("array", paths, start, lambda path: Maps.load(path, size=size))
+    if options.point:
+        points = [_point(text, size) for text in options.point]
+        return Annotations({start: Keypoints.from_points(points)}, {start: " ".join(options.point)})
+    if options.box:
+        boxes = [_box(text, size) for text in options.box]
+        return Annotations({start: Boxes.from_xyxy(boxes)}, {start: " ".join(options.box)})
+    if options.keypoints is not None:
+        path, frames = options.keypoints, dict[int, Any](Keypoints.load(options.keypoints))
+    else:
+        assert options.boxes is not None
+        path, frames = options.boxes, dict[int, Any](Boxes.load(options.boxes))
+    return _in_range(path, {n: labels for n, labels in frames.items() if labels.labelled.any()}, start, end)
+
+
+def _mask_loader(options: LabelOptions, size: tuple[int, int]) -> Callable[[Path], Masks]:
+    return lambda path: Masks.load(path, void=options.void, size=size)
+
+
+def _read_files(
+    option: str, paths: Mapping[int, Path], start: int, load: Callable[[Path], Any]
+) -> Annotations:
+    labels = {number: load(path) for number, path in sorted(paths.items())}
+    if option == "array" and len({value.values.shape[-1] for value in labels.values()}) > 1:
+        raise InputError("the arrays have different numbers of channels: give arrays of one kind.")
+    warnings = [sentence for value in labels.values() for sentence in value.warnings]
+    return Annotations(labels, {number: str(paths[number]) for number in labels}, warnings)
+
+
+def _in_range(path: Path, labels: dict[int, Any], start: int, end: int | None) -> Annotations:
+    """The annotations of a file that belong to the frames wanted: a file may be about the whole video."""
+    if not labels:
+        raise InputError(f"{path} has no frame with a label: annotate at least one.")
+    inside = {n: value for n, value in labels.items() if n >= start and (end is None or n < end)}
+    if not inside:
+        raise InputError(
+            f"{path} annotates frames {min(labels)} to {max(labels)}, none of which is wanted: "
+            "choose others with --start and --end."
+        )
+    left = len(labels) - len(inside)
+    warnings = (
+        [f"{path}: {left} annotated frames outside of --start and --end were left out."] if left else []
+    )
+    return Annotations(inside, dict.fromkeys(inside, str(path)), warnings)
+
+
+def _with_folders(texts: Iterable[str], start: int, end: int | None) -> dict[int, Path]:
+    """Frame number -> mask; a folder stands for the masks in it."""
+    paths: dict[int, Path] = {}
+    for text in texts:
+        folder = Path(text)
+        if not folder.is_dir():
+            _merge("mask", paths, _by_frame("mask", [text], start))
+            continue
+        files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        for file in files:
+            if not (file.stem.isascii() and file.stem.isdecimal()) or file.is_dir():
+                raise InputError(
+                    f"{file} is not named by a frame number: rename it, as 00012.png for frame 12."
+                )
+        inside = [file for file in files if int(file.stem) >= start and (end is None or int(file.stem) < end)]
+        if not inside:
+            raise InputError(
+                f"{folder} holds no mask of a frame that is wanted: name masks by frame numbers."
+            )
+        for file in inside:
+            _merge("mask", paths, {int(file.stem): file})
+    return paths
+
+
+def _by_frame(option: str, texts: Iterable[str], start: int) -> dict[int, Path]:
+    """Frame number -> path, from `FRAME=PATH` or `PATH`."""
+    paths: dict[int, Path] = {}
+    for text in texts:
+        named = re.fullmatch(r"([0-9]{1,9})=(.+)", text, re.DOTALL)
+        number, path = (int(named[1]), named[2]) if named and not Path(text).exists() else (start, text)
+        _merge(option, paths, {number: Path(path)})
+    return paths
+
+
+def _merge(option: str, paths: dict[int, Path], more: Mapping[int, Path]) -> None:
+    for number, path in more.items():
+        if number in paths:
+            raise InputError(
+                f"--{option} names {paths[number]} and {path} for frame {number}: say for which frame each "
+                f"is, as in --{option} 120={path}."
+            )
+        paths[number] = path
+
+
+def _numbers(option: str, text: str, names: str) -> list[float]:
+    """The numbers of `x,y` and the like."""
+    parts = text.split(",")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if len(values) != len(names.split(",")) or not all(
+        math.isfinite(value) and abs(value) < LARGEST for value in values
+    ):
+        raise InputError(
+            f"--{option} {text} is not {names}: give numbers of pixels with commas between them."
+        )
+    return values
+
+
+def _point(text: str, size: tuple[int, int]) -> tuple[float, float]:
+    x, y = _numbers("point", text, "x,y")
+    if not (-0.5 <= x <= size[1] - 0.5 and -0.5 <= y <= size[0] - 0.5):
+        raise InputError(f"--point {text} lies outside of the frame, which has {size[1]} x {size[0]} pixels.")
+    return x, y
+
+
+def _box(text: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = _numbers("box", text, "x1,y1,x2,y2")
+    if not (left < right and top < bottom):
+        raise InputError(f"--box {text} is empty: give its left, top, right and bottom edge.")
+    if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
+        raise InputError(f"--box {text} lies outside of the frame, which has {size[1]} x {size[0]} pixels.")
+    return left, top, right, bottom

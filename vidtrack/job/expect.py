@@ -1,0 +1,123 @@
+"""What a run will need: frames, time, memory and room on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+
+from pretrain.errors import InputError
+from vidtrack.benchmark.environment import peak_memory_mb
+from vidtrack.geometry import cells
+from vidtrack.job.manifest import channels
+from vidtrack.job.outputs import About
+from vidtrack.job.plan import Progress, Tell
+from vidtrack.labels import Boxes, Keypoints, Maps
+from vidtrack.passes import Span
+
+HEADER = 550  # bytes of an .npz with two arrays beside these
+STEPS, SECONDS = 4, 1.0  # frames, and time that they took, from which the rest is estimated
+
+
+def laid_aside_bytes(about: About, lengths: Iterable[int]) -> int:
+    """Room on the disk that backward passes take at most, in bytes; one stretch is laid aside at a time.
+
+    Args:
+        about: see `About`.
+        lengths: frames of each stretch that is carried backward.
+    """
+    grid = cells(about.working[0], about.stride) * cells(about.working[1], about.stride)
+    carried = channels(about.labels)
+    if about.kind is Keypoints:
+        frame = 12 * len(carried[0]) * len(carried[1])  # as the carriers pack them: x, y, confidence
+    elif about.kind is Boxes:
+        frame = grid * 2 * (2 + len(carried))  # half precision: background, objects, similarity
+    elif about.kind is Maps:
+        frame = grid * (4 * (1 + carried[0]) + 2)
+    else:
+        frame = grid * (2 + len(carried))  # bytes
+    return max(((frame + HEADER) * length for length in lengths), default=0)
+
+
+def require_room(needed: int) -> None:
+    """Raises InputError if the folder of temporary files has no room for `needed` bytes."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the backward pass needs {needed / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB free: "
+            "annotate a frame in the middle, or name another folder in the environment variable TMPDIR."
+        )
+
+
+def backward_lengths(spans: Iterable[Span], start: int) -> list[int]:
+    """Frames of each span that a backward pass carries labels through."""
+    return [ahead - (start if behind is None else behind + 1) for behind, ahead in spans if ahead is not None]
+
+
+class Meter:
+    """Counts what is done, and tells once how long the rest will take.
+
+    Args:
+        total: frames to do, a frame that is passed in both directions counting twice; None: unknown.
+        known: how many of these need no computing.
+        latest: number of the frame before the first.
+        progress: called with what is done and all there is to do.
+        tell: called with one line of text.
+
+    Attributes:
+        latest: number of the frame of the latest result.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        known: int,
+        latest: int = -1,
+        progress: Progress | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self.latest = latest
+        self._total, self._work = total, None if total is None else total - known
+        self._progress, self._tell = progress, tell
+        self._done = self._worked = 0
+        self._began: float | None = None
+
+    def backward(self) -> None:
+        """A frame of a backward pass is done."""
+        self._count(True)
+
+    def result(self, index: int, computed: bool) -> None:
+        """The result of a frame is there; `computed`: it was not known before."""
+        self.latest = index
+        self._count(computed)
+
+    def _count(self, computed: bool) -> None:
+        self._done += 1
+        self._worked += computed
+        if computed:
+            self._estimate()
+        if self._progress:
+            self._progress(self._done, None if self._total is None else max(self._total, self._done))
+
+    def _estimate(self) -> None:
+        now = time.perf_counter()
+        if self._began is None:  # from the first frame on: it also warms up
+            self._began = now
+            return
+        steps, seconds = self._worked - 1, now - self._began
+        if self._tell is None or self._work is None or steps < STEPS or seconds < SECONDS:
+            return
+        left = max(0, self._work - self._worked) * seconds / steps
+        peak = peak_memory_mb()
+        memory = "" if peak is None else f", {peak / 1000:.1f} GB of memory"
+        self._tell(f"expected: {clock(left + seconds)}{memory}, at {steps / seconds:.1f} frames/s")
+        self._tell = None
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` hours or `2:03 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,104 @@
+"""What is told of a finished run: in `report.json`, in warnings, and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vidtrack.job.manifest import ids_of
+from vidtrack.job.records import Record
+from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+from vidtrack.passes import Direction
+
+
+def describe_labels(labels: Mapping[int, Any]) -> dict[str, Any]:
+    """What is carried, for `report.json`."""
+    first = next(iter(labels.values()))
+    if isinstance(first, Keypoints):
+        return {"keypoints": list(first.names), "instances": list(first.instances)}
+    if isinstance(first, Maps):
+        return {"channels": first.values.shape[-1]}
+    objects: dict[str, Any] = {}
+    for value in labels.values():
+        names = value.names if isinstance(value, Masks) else {}
+        colors = value.colors if isinstance(value, Masks) else {}
+        for number in ids_of(value):
+            known = objects.setdefault(str(number), {"name": None, "color": None})
+            known["name"] = known["name"] or names.get(number)
+            known["color"] = known["color"] or (list(colors[number]) if number in colors else None)
+    return {"objects": dict(sorted(objects.items(), key=lambda item: int(item[0])))}
+
+
+def what(labels: Mapping[int, Any]) -> str:
+    """What is carried, in words: "masks of 2 objects"."""
+    first = next(iter(labels.values()))
+    if isinstance(first, Keypoints):
+        return f"{_count(len(first.names), 'keypoint')} of {_count(len(first.instances), 'instance')}"
+    if isinstance(first, Maps):
+        return f"a map of {_count(first.values.shape[-1], 'channel')}"
+    objects = {number for value in labels.values() for number in ids_of(value)}
+    return f"{'boxes' if isinstance(first, Boxes) else 'masks'} of {_count(len(objects), 'object')}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def lost_sentences(frames: list[Record], labels: Mapping[int, Any], direction: Direction) -> list[str]:
+    """A sentence for each object that was annotated and is not seen at the end.
+
+    An object is not missed where an annotation says that it is gone, nor where no annotation reaches.
+
+    Args:
+        frames: records of all frames, in order.
+        labels: the annotations.
+        direction: backward, nothing is carried beyond the last annotation.
+    """
+    first = next(iter(labels.values()))
+    if isinstance(first, Maps) or not frames:
+        return []
+    named = "instance" if isinstance(first, Keypoints) else "object"
+    last = max(labels) if direction == "backward" else frames[-1]["index"]
+    seen: dict[str, int] = {}
+    for frame in frames:
+        for key, about in frame["objects"].items():
+            if about["confidence"] > 0:
+                seen[key] = frame["index"]
+    sentences = []
+    for key, index in seen.items():
+        told = any(n > index and not _has(value, key) for n, value in labels.items())
+        if index < last and not told:
+            sentences.append(
+                f"{named} {key} is not seen from frame {index + 1} on: it left, is hidden, is too small, or "
+                "was lost."
+            )
+    return sentences
+
+
+def _has(labels: Any, key: str) -> bool:
+    if isinstance(labels, Keypoints):
+        return key in labels.instances and bool(labels.labelled[labels.instances.index(key)].any())
+    if isinstance(labels, Boxes):
+        return int(key) in {n for n, there in zip(labels.ids, labels.labelled, strict=True) if there}
+    return int(key) in labels.objects
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """A finished run in a few lines."""
+    seconds = report["seconds"]
+    stages = [(name, value) for name, value in seconds.items() if name != "total" and value >= 0.05]
+    peak = report["peak_memory_mb"]
+    lines = [
+        f"{report['frame_count']} frames, {report['computed_frames']} of them computed, in "
+        f"{seconds['total']:.1f} s: {report['frames_per_second']:.1f} frames/s"
+        + ("" if peak is None else f", at most {peak / 1000:.1f} GB of memory"),
+    ]
+    if stages:
+        lines.append("seconds: " + ", ".join(f"{n.replace('_', ' ')} {v:.1f}" for n, v in stages))
+    if "live" in report:
+        live = report["live"]
+        lines.append(
+            f"latency: {live['mean_latency_ms']:.0f} ms on average, {live['max_latency_ms']:.0f} ms at most; "
+            f"{live['dropped_frames']} frames dropped"
+        )
+    return lines
