@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from vidtrack import __version__
+from vidtrack.ahead import Embed
 from vidtrack.files import sha256
 from vidtrack.model.embedder import Embedder
-from vidtrack.passes import Embed
 from vidtrack.tracker import Tracker
 
 EXACT = 2**30  # bytes up to which the whole content of a video is hashed: under a second
@@ -125,14 +125,14 @@ class EmbeddingCache:
     def wrap(self, embedder: Embedder, size: int | None) -> Embed:
         """A function from frame number and image to embedding, for `Passes(embed=...)`: read, else computed.
 
-        It always embeds whole frames, whatever part of them the labels of one run need.
+        It always embeds whole frames, whatever region of them the labels of one run need.
 
         Args:
             embedder: what the key was made for.
             size: short side at which it computes, see `Propagation`.
         """
 
-        def embed(index: int, image: np.ndarray) -> Tensor:
+        def embed(index: int, image: np.ndarray, region: Tensor | None = None) -> Tensor:
             known = self.get(index)
             if known is not None:
                 return known.to(embedder.device)

@@ -153,9 +153,9 @@ class GraySession(Session):
         """See `Session.embed`."""
         return super().embed(to_gray(frame), region)
 
-    def carry(self, index: int, embedding: Tensor, frame: np.ndarray) -> Any:
+    def carry(self, index: int, embedding: Tensor, frame: np.ndarray, region: Tensor | None = None) -> Any:
         """See `Session.carry`."""
-        return super().carry(index, embedding, to_gray(frame))
+        return super().carry(index, embedding, to_gray(frame), region)
 
     def read(self, carried: Any, frame: np.ndarray) -> tuple[Any, Confidence]:
         """See `Session.read`."""

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from pretrain.errors import InputError
+from vidtrack.ahead import Embed, EmbedAhead
 from vidtrack.labels import Boxes
+from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
 from vidtrack.video import Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
 
 Direction = Literal["forward", "backward", "both"]
 DIRECTIONS: tuple[str, ...] = get_args(Direction)
-Embed = Callable[[int, np.ndarray], Tensor]  # frame number and image to embedding
 Span = tuple[int | None, int | None]  # the annotated frames before and after; None: there is none
 
 
@@ -49,6 +50,7 @@ class Passes:
         direction: see above.
         start, end: first frame, and the one after the last; None: to the end.
         embed: replaces the session's own way to embed a frame, for a cache.
+        soft: results carry the soft label maps of masks.
         known: what an earlier run found of a frame, by its number; asked for the frames of `reused`.
         reused: spans whose frames need not be computed again.
 
@@ -71,6 +73,7 @@ class Passes:
         end: int | None = None,
         *,
         embed: Embed | None = None,
+        soft: bool = False,
         known: Callable[[int], tuple[Any, dict[Any, float]]] | None = None,
         reused: frozenset[Span] = frozenset(),
     ) -> None:
@@ -91,7 +94,7 @@ class Passes:
         self._index = VideoIndex(self._path) if self._path and self._path.is_file() else None
         self.info, self.warnings = self._reader.info, self._reader.warnings
         self._forward = self._session()
-        self._embed = embed
+        self._embed, self._soft = embed, soft
         self.seconds = self._forward.seconds
 
     def _session(self) -> Session:
@@ -120,32 +123,53 @@ class Passes:
         self._reader.close()
 
     def __iter__(self) -> Iterator[Result]:
+        device = torch.device("cpu") if self._forward.embedder is None else self._forward.embedder.device
+        ahead = EmbedAhead(self._compute, device)
         with tempfile.TemporaryDirectory(prefix="vidtrack-") as folder:
-            yield from self._results(Path(folder))
+            try:
+                yield from self._results(Path(folder), ahead)
+            finally:
+                ahead.close()
 
-    def _results(self, folder: Path) -> Iterator[Result]:
+    def _results(self, folder: Path, embedder: EmbedAhead) -> Iterator[Result]:
         numbers = list(self._annotations)
         behind: int | None = None
         ahead: int | None = numbers[0]
         laid: _Laid | None = None
         frames = iter(self._reader)
-        first = True
-        while (frame := self._next(frames)) is not None:
-            if first or frame.index in self._annotations:
+        frame, first = self._next(frames), True
+        while frame is not None:
+            annotated = frame.index in self._annotations
+            if annotated:
+                behind, ahead = frame.index, next((n for n in numbers if n > frame.index), None)
+            if first or annotated:
                 first = False
-                if frame.index in self._annotations:
-                    behind = frame.index
-                    ahead = next((n for n in numbers if n > behind), None)
-                laid = self._enter((behind, ahead), folder, frame if behind == frame.index else None)
-            if frame.index in self._annotations:
-                labels = self._annotations[frame.index]
-                assert self._forward.carrier is not None
-                found = labels, self._forward.carrier.given(labels)
-            else:
-                found = self._label(frame, (behind, ahead), laid)
-            yield Result(frame.index, frame.time, *found, frame.damaged, frame.image, frame.name)
+                laid = self._enter((behind, ahead), folder, frame if annotated else None)
+            following = self._next(frames)
+            with embedder.sharing():
+                if following is not None and following.index not in self._annotations:
+                    self._begin(following, (behind, ahead), embedder, later=0 if annotated else 1)
+                if annotated:
+                    result = self._given(frame)
+                else:
+                    result = self._label(frame, (behind, ahead), laid, embedder)
+            yield result
+            frame = following
         if ahead is not None:
             raise InputError(f"there is no frame {ahead} to annotate: the video ends before it.")
+
+    def _begin(self, frame: Frame, span: Span, embedder: EmbedAhead, later: int) -> None:
+        """Start to embed a frame that will be carried to, before the one before it is labelled."""
+        if self._goes_forward(span) and span not in self._reused and embedder.on:
+            carrier = self._forward.carrier
+            assert carrier is not None
+            region = carrier.region(later) if self._embed is None else None
+            embedder.submit(frame.index, frame.image, region)
+
+    def _given(self, frame: Frame) -> Result:
+        labels = self._annotations[frame.index]
+        assert self._forward.carrier is not None
+        return _result(frame, labels, self._forward.carrier.given(labels))
 
     def _next(self, frames: Iterator[Frame]) -> Frame | None:
         with self._forward.timed("reading"):
@@ -173,15 +197,14 @@ class Passes:
         assert session.carrier is not None
         tell = session.carrier.look_ahead if look_ahead else session.carrier.annotate
         frame = (image.shape[0], image.shape[1])
-        tell(index, self._embedding(index, image), frame, self._annotations[index])
+        tell(index, self._compute(index, image), frame, self._annotations[index])
 
-    def _embedding(self, index: int, image: np.ndarray, session: Session | None = None) -> Tensor:
-        """The embedding of a frame, where `session` will need it."""
+    def _compute(self, index: int, image: np.ndarray, region: Tensor | None = None) -> Tensor:
+        """The embedding of a frame, at least where `region` is true; a cache holds whole frames."""
         if self._embed is None:
-            region = session.carrier.region() if session is not None and session.carrier else None
             return self._forward.embed(image, region)
         with self._forward.timed("embedding"):
-            return self._embed(index, image)
+            return self._embed(index, image, None)
 
     def _image(self, index: int) -> np.ndarray:
         """The picture of an annotated frame that is yet to come."""
@@ -206,30 +229,44 @@ class Passes:
         laid = _Laid(folder, session)
         frames = iter(read_backward(self._path, begin, ahead, index=self._index, warnings=[]))
         while (frame := self._next(frames)) is not None:
-            embedding = self._embedding(frame.index, frame.image, session)
-            laid.put(frame.index, session.carry(frame.index, embedding, frame.image))
+            region = session.carrier.region() if session.carrier and self._embed is None else None
+            embedding = self._compute(frame.index, frame.image, region)
+            laid.put(frame.index, session.carry(frame.index, embedding, frame.image, region))
         return laid
 
     @torch.inference_mode()
-    def _label(self, frame: Frame, span: Span, laid: _Laid | None) -> tuple[Any, dict[Any, float]]:
-        carrier = self._forward.carrier
+    def _label(self, frame: Frame, span: Span, laid: _Laid | None, embedder: EmbedAhead) -> Result:
+        session = self._forward
+        carrier = session.carrier
         assert carrier is not None
         if span in self._reused and self._known is not None:
-            return self._known(frame.index)
+            return _result(frame, *self._known(frame.index))
         carried = None
         if self._goes_forward(span):
-            embedding = self._embedding(frame.index, frame.image, self._forward)
-            carried = self._forward.carry(frame.index, embedding, frame.image)
+            begun = embedder.take(frame.index)
+            if begun is None:
+                region = carrier.region() if self._embed is None else None
+                begun = self._compute(frame.index, frame.image, region), region
+            embedding, region = begun
+            carried = session.carry(frame.index, embedding, frame.image, region)
         if laid is not None:
             back = laid.take(frame.index)
-            if carried is None:
-                return laid.session.read(back, frame.image)
             behind, ahead = span
-            assert behind is not None and ahead is not None
-            carried = carrier.fuse(carried, back, (frame.index - behind) / (ahead - behind))
+            if carried is None:
+                carried, session = back, laid.session
+            elif behind is not None and ahead is not None:
+                carried = carrier.fuse(carried, back, (frame.index - behind) / (ahead - behind))
         if carried is None:
-            return carrier.empty((frame.image.shape[0], frame.image.shape[1])), {}
-        return self._forward.read(carried, frame.image)
+            empty = carrier.empty((frame.image.shape[0], frame.image.shape[1]))
+            return _result(frame, empty, {})
+        result = _result(frame, *session.read(carried, frame.image))
+        if self._soft and isinstance(carrier, MaskCarrier):
+            result.soft = {"labels": carried.labels.cpu().numpy(), "objects": list(carrier.objects)}
+        return result
+
+
+def _result(frame: Frame, labels: Any, confidence: dict[Any, float]) -> Result:
+    return Result(frame.index, frame.time, labels, confidence, frame.damaged, frame.image, frame.name)
 
 
 class _Laid:

@@ -44,6 +44,8 @@ class Result:
         damaged: the frame could not be decoded and repeats the one before.
         image: the frame itself, uint8 `[H, W, 3]` RGB.
         name: the frame's name in files.
+        soft: where it was asked for, the label map of masks: `labels` float32 `[h, w, K]`, channel 0 the
+            background, and `objects`, the ids of the other channels.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Result:
     damaged: bool
     image: np.ndarray
     name: str
+    soft: dict[str, Any] | None = None
 
 
 class Session:
@@ -106,11 +109,12 @@ class Session:
             self.begin(type(annotation))
         self._index, self._size = index, _size(frame)  # only now: a refused frame is not counted
         assert self.carrier is not None
-        embedding = self.embed(frame, None if annotation is not None else self.carrier.region())
+        region = None if annotation is not None else self.carrier.region()
+        embedding = self.embed(frame, region)
         if annotation is not None:
             labels, confidence = annotation, self.annotate(self._index, embedding, frame, annotation)
         else:
-            labels, confidence = self.read(self.carry(self._index, embedding, frame), frame)
+            labels, confidence = self.read(self.carry(self._index, embedding, frame, region), frame)
         return Result(self._index, time, labels, confidence, damaged, frame, name or f"{self._index:05d}")
 
     def begin(self, kind: type[Any], objects: Iterable[int] = ()) -> None:
@@ -122,7 +126,7 @@ class Session:
             self.kind = kind
 
     def embed(self, frame: np.ndarray, region: Tensor | None = None) -> Tensor:
-        """The frame's embedding `[h, w, C]`, at least where `region` is true; nothing for the "copy" baseline."""
+        """The frame's embedding `[h, w, C]`, at least where `region` is true; empty for "copy"."""
         if self.embedder is None:
             return NOTHING
         with self.timed("embedding"):
@@ -134,11 +138,11 @@ class Session:
         self.carrier.annotate(index, embedding, _size(frame), labels)
         return self.carrier.given(labels)
 
-    def carry(self, index: int, embedding: Tensor, frame: np.ndarray) -> Any:
+    def carry(self, index: int, embedding: Tensor, frame: np.ndarray, region: Tensor | None = None) -> Any:
         """Carry the labels to the next frame, at the resolution of the embeddings."""
         assert self.carrier is not None
         with self.timed("pointers"):
-            return self.carrier.step(index, embedding, frame)
+            return self.carrier.step(index, embedding, frame, region)
 
     def read(self, carried: Any, frame: np.ndarray) -> tuple[Any, Confidence]:
         """From what was carried to the labels of the frame."""

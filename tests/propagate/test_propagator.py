@@ -175,7 +175,7 @@ def test_only_what_an_object_can_reach_is_asked() -> None:
     motion.add(at(5))
     assert motion.reach() == 3
     motion.add(at(7))
-    assert motion.reach() == 3 + 2 * 2
+    assert motion.reach() == 3 + 2
     motion.add(at(27))
     assert motion.reach() == 12
     motion.add(at(27))

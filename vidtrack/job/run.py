@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pretrain.errors import InputError
+from vidtrack.ahead import Embed
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.cache import EmbeddingCache, default_folder, embedding_key, video_hash
 from vidtrack.files import require_free, write_json
@@ -26,7 +27,6 @@ from vidtrack.job.reuse import Earlier, Reuse
 from vidtrack.job.work import begin, complete, drop, work_folder, worth_keeping
 from vidtrack.job.writer import ResultWriter
 from vidtrack.model.colorizer import VideoColorizer
-from vidtrack.passes import Embed
 from vidtrack.session import Labels
 from vidtrack.tracker import Tracker
 from vidtrack.video import VideoInfo, probe
@@ -192,25 +192,31 @@ class _Run:
     def meter(self, reuse: Reuse) -> Meter:
         """What counts the frames of this run."""
         total = self.frames
-        if total is not None and self.tracker.embedder is not None and self.plan.cache_bytes:
+        if total is not None and self.tracker.embedder is not None and self.caching:
             total += sum(self._backward_lengths(reuse))
         return Meter(total, reuse.frames, self.plan.start - 1, self.progress, self.tell)
+
+    @property
+    def caching(self) -> bool:
+        """Frames are embedded more than once: in two passes, or again when annotations are added."""
+        again = self.plan.direction != "forward" or len(self.given.labels) > 1
+        return bool(self.plan.cache_bytes) and again
 
     def embed(self, video: Path, meter: Meter) -> Embed | None:
         """The embedder behind its cache, which also sees the frames of backward passes go by.
 
-        Without a cache None: the session embeds better, for it knows which part of a frame matters.
+        A single forward pass needs each embedding once, and of that only a part: it has no cache, None.
         """
         embedder = self.tracker.embedder
-        if embedder is None or not self.plan.cache_bytes:
+        if embedder is None or not self.caching:
             return None
         key = embedding_key(video, self.tracker)
         self.cache = EmbeddingCache(default_folder(), key, self.plan.cache_bytes)
         cached = self.cache.wrap(embedder, self.tracker.settings.size)
         annotated = frozenset(self.given.labels)
 
-        def embed(index: int, image: np.ndarray) -> Tensor:
-            embedding = cached(index, image)
+        def embed(index: int, image: np.ndarray, region: Tensor | None = None) -> Tensor:
+            embedding = cached(index, image, region)
             if index > meter.latest + 1 and index not in annotated:
                 meter.backward()
             return embedding

@@ -77,7 +77,7 @@ class NetworkEmbedder:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, size: int | None, region: Tensor | None = None) -> Tensor:
-        """See `Embedder`; cells near the edge of a region see a little less around them than in a whole frame."""
+        """See `Embedder`; cells near the edge of a region see less around them than in a whole frame."""
         image = pad_image(resize(image, size), self.stride)
         rows, columns = cells(image.shape[0], self.stride), cells(image.shape[1], self.stride)
         part = None if region is None else _part(region)

@@ -30,8 +30,9 @@ class Search:
     """
 
     def __init__(self, query: Tensor, memory: list[Keys], radius: int, k: int) -> None:
+        height, width, channels = query.shape
         self.memory, self.radius, self.k = memory, radius, k
-        self.height, self.width, channels = query.shape
+        self.height, self.width = height, width
         self.side = TILE + 2 * radius
         self.query = query.new_zeros(self.height + TILE - 1, self.width + TILE - 1, channels)
         self.query[: self.height, : self.width] = query

@@ -2,8 +2,8 @@
 
 The query cells are covered with tiles of 8x8. All the windows of a tile lie in one square of
 `8 + 2 * radius` cells per memory frame, so a tile needs one small matrix product. Which keys of the square
-are outside a query's window, or may not be pointed to, is part of the product: extra channels (the query's row
-and column in the tile, one-hot, against a penalty for the keys that they may not see) push such scores
+are outside a query's window, or may not be pointed to, is part of the product: extra channels (the query's
+row and column in the tile, one-hot, against a penalty for the keys that they may not see) push such scores
 below -1. Valid scores gain an exact zero.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,7 +98,7 @@ def cover(active: Tensor) -> Tensor:
             continue
         top = row + TILE
         left = 0
-        for column in grid[row:top].any(axis=0).nonzero()[0].tolist():
+        for column in np.flatnonzero(grid[row:top].any(axis=0)).tolist():
             if column >= left:
                 places.append((row, column))
                 left = column + TILE

@@ -54,13 +54,13 @@ class BoxCarrier(Carrier[Boxes, Carried]):
         size = working_size(*frame, self.settings.size)
         return to_cells(maps, size, self.stride).permute(1, 2, 0).contiguous()
 
-    def region(self) -> Tensor | None:
+    def region(self, later: int = 0) -> Tensor | None:
         """See `Propagator.region`."""
-        return self._propagator.region()
+        return self._propagator.region(later)
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
+    def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
         """See `Propagator.step`."""
-        return self._propagator.step(index, embedding)
+        return self._propagator.step(index, embedding, region)
 
     def read(self, carried: Carried, image: np.ndarray) -> tuple[Boxes, Confidence]:
         """The tight box around the largest part of each object."""

@@ -28,13 +28,17 @@ class Carrier(ABC, Generic[L, S]):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: L) -> None:
         """The annotated frame that the pass will come to next: frames on the way there attend to it."""
 
-    def region(self) -> Tensor | None:
-        """bool `[h, w]`: cells of the next frame whose embedding matters; None: all."""
+    def region(self, later: int = 0) -> Tensor | None:
+        """bool `[h, w]`: cells of the next frame whose embedding matters; None: all.
+
+        Args:
+            later: frames between the last step and the frame in question.
+        """
         return None
 
     @abstractmethod
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> S:
-        """Carry the labels to the next frame."""
+    def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> S:
+        """Carry the labels to the next frame; cells outside of `region` have no embedding."""
 
     @abstractmethod
     def read(self, carried: S, image: np.ndarray) -> tuple[L, Confidence]:

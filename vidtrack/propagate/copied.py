@@ -28,7 +28,7 @@ class CopyCarrier(Carrier[Any, Any]):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Any) -> None:
         """Copies come from behind only."""
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Any:
+    def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Any:
         """The annotation behind."""
         return self._labels
 

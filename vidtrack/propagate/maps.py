@@ -48,9 +48,9 @@ class MapCarrier(Carrier[Maps, Carried]):
         cells = to_cells(torch.from_numpy(stacked).permute(2, 0, 1), size, self.stride)
         return cells.permute(1, 2, 0).contiguous()  # [h, w, 1 + K]
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
+    def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
         """See `Propagator.step`."""
-        return self._propagator.step(index, embedding)
+        return self._propagator.step(index, embedding, region)
 
     def read(self, carried: Carried, image: np.ndarray) -> tuple[Maps, Confidence]:
         """Up-sample each channel along the frame's edges; nan where less than half has values."""

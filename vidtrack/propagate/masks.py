@@ -53,13 +53,13 @@ class MaskCarrier(Carrier[Masks, Carried]):
         maps = masks_to_cells(masks.ids, masks.void, self.objects, size, self.stride)
         return maps.to(embedding.device)
 
-    def region(self) -> Tensor | None:
+    def region(self, later: int = 0) -> Tensor | None:
         """See `Propagator.region`."""
-        return self._propagator.region()
+        return self._propagator.region(later)
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
+    def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
         """See `Propagator.step`."""
-        return self._propagator.step(index, embedding)
+        return self._propagator.step(index, embedding, region)
 
     def read(self, carried: Carried, image: np.ndarray) -> tuple[Masks, Confidence]:
         """Up-sample, snap to the frame's edges, and take the most probable object of each pixel."""

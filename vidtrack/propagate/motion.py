@@ -46,18 +46,20 @@ class Motion:
         """Some object has lost most of its mass, or nothing is known of its motion yet."""
         return len(self._centers) < 2 or bool((self._mass < LOST * self._whole).any())
 
+    def step(self) -> int:
+        """Cells, rounded up, that the object with the largest motion moved in the last step."""
+        if len(self._centers) < 2:
+            return 0
+        there = self._whole > 0
+        before, now = self._centers
+        moved = (now - before).abs().amax(dim=-1)[there]
+        return math.ceil(float(moved.max())) if len(moved) else 0
+
     def reach(self) -> int:
         """Cells around every label within which the next frame is searched.
 
         It is the window's radius while the motion is unknown or an object is lost, else `settings.reach` and
-        twice the largest motion of an object in the last step.
+        once more the largest motion of an object in the last step.
         """
         wanted, radius = self._settings.reach, self._settings.radius
-        if wanted is None or self.lost():
-            return radius
-        there = self._whole > 0
-        if not bool(there.any()):
-            return min(wanted, radius)
-        before, now = self._centers
-        step = float((now - before).abs().amax(dim=-1)[there].max())
-        return min(radius, wanted + math.ceil(2 * step))
+        return radius if wanted is None or self.lost() else min(radius, wanted + self.step())

@@ -78,19 +78,22 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         """Working pixels to cell coordinates."""
         return pixel_to_cell(xy, self.stride)
 
-    def region(self) -> Tensor | None:
+    def region(self, later: int = 0) -> Tensor | None:
         """See `Propagator.region`."""
-        return self._propagator.region()
+        return self._propagator.region(later)
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> CarriedPoints:
+    def step(
+        self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None
+    ) -> CarriedPoints:
         """Find each point, and remember the frame with it; a point that is not found stays where it was."""
-        heat = self._propagator.look(index, embedding).labels  # [h, w, N]
+        heat = self._propagator.look(index, embedding, region).labels  # [h, w, N]
         xy, mass = peaks(heat, self._xy)
         confidence = (mass / _WHOLE).clamp(0, 1)
         found = confidence > LOST
         self._xy = torch.where(found[:, None], xy, self._xy)
         kept = torch.where(found[:, None], xy, torch.full_like(xy, torch.nan))
-        self._propagator.remember(index, embedding, heat_maps(kept, embedding.shape[:2]))
+        maps = heat_maps(kept, embedding.shape[:2])
+        self._propagator.remember(index, embedding, maps, region)
         return CarriedPoints(self._xy, confidence * found)
 
     def read(self, carried: CarriedPoints, image: np.ndarray) -> tuple[Keypoints, Confidence]:

@@ -48,10 +48,10 @@ class PresetMaskCarrier(MaskCarrier):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """Nothing: the papers look back only."""
 
-    def region(self) -> None:
+    def region(self, later: int = 0) -> None:
         """All cells: the papers leave nothing out."""
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> Carried:
+    def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
         """See `PresetPropagator.step`; it tells no similarity."""
         labels = self._preset.step(index, embedding)
         return Carried(labels, torch.ones_like(labels[..., 0]))
@@ -86,10 +86,12 @@ class PresetPointCarrier(PointCarrier):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Keypoints) -> None:
         """Nothing: the papers look back only."""
 
-    def region(self) -> None:
+    def region(self, later: int = 0) -> None:
         """All cells: the papers leave nothing out."""
 
-    def step(self, index: int, embedding: Tensor, image: np.ndarray) -> CarriedPoints:
+    def step(
+        self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None
+    ) -> CarriedPoints:
         """A point whose heat map is empty is lost: it stays where it was, with confidence 0."""
         maps = self._preset.step(index, embedding)
         found = self._in_cells(peaks(maps, self.stride))

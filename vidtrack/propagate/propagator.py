@@ -76,19 +76,24 @@ class Propagator:
         """The labels of the annotated frame that this pass will come to next; arguments as `annotate`."""
         self.memory.look_ahead(self._keep(index, embedding, labels))
 
-    def step(self, index: int, embedding: Tensor) -> Carried:
+    def step(self, index: int, embedding: Tensor, region: Tensor | None = None) -> Carried:
         """Labels of the next frame, which is remembered with them; see `look`."""
-        carried = self.look(index, embedding)
-        self.remember(index, embedding, carried.labels)
+        carried = self.look(index, embedding, region)
+        self.remember(index, embedding, carried.labels, region)
         return carried
 
-    def remember(self, index: int, embedding: Tensor, labels: Tensor) -> None:
-        """Make a frame and its labels part of the memory."""
-        self.memory.add(self._keep(index, embedding, labels))
+    def remember(self, index: int, embedding: Tensor, labels: Tensor, region: Tensor | None = None) -> None:
+        """Make a frame and its labels part of the memory; see `look`."""
+        self.memory.add(self._keep(index, embedding, labels, region))
         self.motion.add(labels)
 
-    def look(self, index: int, embedding: Tensor) -> Carried:
+    def look(self, index: int, embedding: Tensor, region: Tensor | None = None) -> Carried:
         """Labels of a frame by what is remembered.
+
+        Args:
+            index: frame number.
+            embedding: unit vectors `[h, w, C]`.
+            region: bool `[h, w]`, cells that have an embedding; None: all. See `region`.
 
         Raises:
             ValueError: nothing was annotated yet, or the frame's size differs from the annotated one.
@@ -99,14 +104,14 @@ class Propagator:
         height, width, _ = embedding.shape
         if frames[0].labels.shape[:2] != embedding.shape[:2]:
             raise ValueError(f"frame {index} has another size than the annotated frame")
-        settings = self.settings
+        settings, active = self.settings, self._active(frames)
         pointers = topk(
             embedding,
             [kept.keys for kept in frames],
             settings.radius,
             settings.topk,
             settings.temperature,
-            active=self._active(frames),
+            active=active if region is None else active & region,
         )
         channels = frames[0].labels.shape[-1]
         values = torch.cat([kept.labels.flatten(0, 1) for kept in frames])  # [M*h*w, K]
@@ -117,13 +122,21 @@ class Propagator:
         similarity[pointers.cells] = pointers.score[:, 0].clamp(min=-1)
         return Carried(labels.view(height, width, channels), similarity.view(height, width))
 
-    def region(self) -> Tensor | None:
-        """bool `[h, w]`: cells of the next frame whose embedding will be used; None: all."""
+    def region(self, later: int = 0) -> Tensor | None:
+        """bool `[h, w]`: cells of a frame whose embedding will be used; None: all.
+
+        These are the cells that may hold a label, and those that are remembered around the labels, wherever
+        these are found if the motion goes on as it was.
+
+        Args:
+            later: 0 for the next frame, 1 for the one after it...
+        """
         margin = self.settings.margin
-        frames = self.memory.frames()
-        if margin is None or not frames or self.motion.lost():
+        if margin is None or not self.memory.recent or self.motion.lost():
             return None
-        return spread(self._active(frames), margin)
+        step = self.motion.step()
+        reach = max(self.motion.reach(), margin + step) + later * max(1, step)
+        return spread(self.memory.recent[-1].labelled, reach)
 
     def _active(self, frames: list[Kept]) -> Tensor:
         """bool `[h, w]`: cells of the next frame that may hold a label.
@@ -133,10 +146,12 @@ class Propagator:
         lost = self.motion.lost()
         return reachable(frames if lost else [self.memory.recent[-1]], self.motion.reach())
 
-    def _keep(self, index: int, embedding: Tensor, labels: Tensor) -> Kept:
+    def _keep(self, index: int, embedding: Tensor, labels: Tensor, region: Tensor | None = None) -> Kept:
         labelled = self.labelled(labels)
         margin = self.settings.margin
-        valid = None if margin is None else spread(labelled, margin)
+        valid = region if margin is None else spread(labelled, margin)
+        if valid is not None and region is not None:
+            valid = valid & region
         return Kept(index, as_keys(embedding, self.settings.radius, valid), labels, labelled)
 
 

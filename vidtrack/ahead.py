@@ -1,0 +1,68 @@
+"""Embedding the next frame while the labels of the current one are still being carried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Embed = Callable[[int, np.ndarray, Tensor | None], Tensor]  # frame number, image, region to embedding
+
+
+class EmbedAhead:
+    """Embeddings of frames to come, made one at a time in a thread of its own.
+
+    A network keeps several cores busy, many small steps on cells don't: side by side they take about as long
+    as the longer of the two. On one core, or with the network on another device, nothing is done ahead.
+
+    Args:
+        embed: makes the embedding.
+        device: of the embeddings.
+    """
+
+    def __init__(self, embed: Callable[..., Tensor], device: torch.device) -> None:
+        self._embed = embed
+        self._all = torch.get_num_threads()
+        self._own = max(1, self._all // 2)
+        self.on = device.type == "cpu" and self._all > 1
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="embed") if self.on else None
+        self._waiting: dict[int, tuple[Tensor | None, Future[Tensor]]] = {}
+
+    def submit(self, index: int, image: np.ndarray, region: Tensor | None) -> None:
+        """Begin with a frame, which will be taken."""
+        if self._executor is not None:
+            self._waiting[index] = region, self._executor.submit(self._work, index, image, region)
+
+    def take(self, index: int) -> tuple[Tensor, Tensor | None] | None:
+        """The embedding of a frame that was submitted and its region; None if it was not."""
+        if index not in self._waiting:
+            return None
+        region, future = self._waiting.pop(index)
+        return future.result(), region
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Inside, this thread leaves the network its share of the cores."""
+        if not self.on:
+            yield
+            return
+        torch.set_num_threads(self._all - self._own)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._all)
+
+    def close(self) -> None:
+        """Wait for what was begun, and forget it."""
+        self._waiting.clear()
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self, index: int, image: np.ndarray, region: Tensor | None) -> Tensor:
+        if torch.get_num_threads() != self._own:
+            torch.set_num_threads(self._own)  # of this thread
+        return self._embed(index, image, region)
