@@ -99,15 +99,15 @@ class Passes:
 
     def _session(self) -> Session:
         session = self._make()
-        kinds = {type(labels) for labels in self._annotations.values()}
+        kind = type(next(iter(self._annotations.values())))
         for labels in self._annotations.values():
-            check_annotation(labels, (self._reader.info.height, self._reader.info.width), next(iter(kinds)))
+            check_annotation(labels, (self._reader.info.height, self._reader.info.width), kind)
         objects = {
             number
             for labels in self._annotations.values()
             for number in (labels.ids if isinstance(labels, Boxes) else getattr(labels, "objects", ()))
         }
-        session.begin(next(iter(kinds)), sorted(objects))
+        session.begin(kind, sorted(objects))
         return session
 
     def __enter__(self) -> Self:

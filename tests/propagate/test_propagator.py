@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidtrack.pointers import Pointers
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.memory import Kept, Memory
 from vidtrack.propagate.motion import Motion
@@ -23,7 +24,11 @@ def near_a_label(labels: Tensor, reach: int) -> Tensor:
 
 
 def slow_step(
-    query: Tensor, memory: list[tuple[Tensor, Tensor]], settings: Propagation, reach: int | None = None
+    query: Tensor,
+    memory: list[tuple[Tensor, Tensor]],
+    settings: Propagation,
+    reach: int | None = None,
+    margins: list[int] | None = None,
 ) -> Tensor:
     """One step with the full affinity of all cells, nothing skipped."""
     height, width, depth = query.shape
@@ -32,8 +37,9 @@ def slow_step(
     near = ((y[:, None] - y).abs() <= settings.radius) & ((x[:, None] - x).abs() <= settings.radius)
     scores = [query.view(-1, depth) @ e.view(-1, depth).T for e, _ in memory]
     seen = [near for _ in memory]
-    if settings.margin is not None:
-        seen = [near & near_a_label(labels, settings.margin).flatten() for _, labels in memory]
+    if margins is not None:
+        pairs = zip(memory, margins, strict=True)
+        seen = [near & near_a_label(labels, margin).flatten() for (_, labels), margin in pairs]
     joined = torch.cat([s.masked_fill(~n, -torch.inf) for s, n in zip(scores, seen, strict=True)], dim=1)
     best, index = joined.topk(settings.topk, dim=1)
     weight = (best / settings.temperature).softmax(dim=1).nan_to_num(0)
@@ -70,14 +76,17 @@ def test_a_sequence_equals_the_slow_recipe(reach: int | None, margin: int | None
     labels[..., 0] = 1 - labels[..., 1:].sum(-1)
     fast = Propagator(settings)
     fast.annotate(0, frames[0], labels)
-    kept = [(frames[0], labels)]
+    kept, margins = [(frames[0], labels)], [fast.motion.margin()]
     for t in range(1, len(frames)):
-        memory = ([kept[0]] if t > 2 else []) + kept[max(0, t - 2) :]
+        places = ([0] if t > 2 else []) + list(range(max(0, t - 2), t))
+        memory, remembered = [kept[p] for p in places], [margins[p] for p in places]
         allowed = None if reach is None else fast.motion.reach()
-        expected = slow_step(frames[t], memory, settings, allowed)
+        known = None if margin is None else [m for m in remembered if m is not None]
+        expected = slow_step(frames[t], memory, settings, allowed, known)
         found = fast.step(t, frames[t]).labels
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
         kept.append((frames[t], expected))
+        margins.append(fast.motion.margin())
     assert kept[-1][1][5:9, 11:16, 1].mean() > 0.8  # the object moved five cells, and was found
 
 
@@ -161,29 +170,38 @@ def test_the_same_frame_again_keeps_its_labels() -> None:
         torch.testing.assert_close(propagator.step(t, frame).labels, labels)
 
 
-def test_only_what_an_object_can_reach_is_asked() -> None:
-    settings = Propagation(radius=12, reach=3, context=(1,))
+def pointing(steps: list[tuple[int, int]], frame: int = 0) -> Pointers:
+    """Pointers of cells in the middle of 40 x 60 to cells so many rows and columns away."""
+    cells = torch.arange(len(steps)) + 20 * 60 + 20
+    index = torch.tensor(
+        [[frame * 2400 + int(c) + y * 60 + x] for c, (y, x) in zip(cells, steps, strict=True)]
+    )
+    ones = torch.ones(len(steps), 1)
+    return Pointers(cells, index, ones, ones)
+
+
+def test_what_can_be_asked_grows_with_the_motion() -> None:
+    settings = Propagation(radius=12, reach=3, margin=4, context=(1,))
     motion = Motion(settings, first=1)
-
-    def at(x: int, size: int = 4) -> Tensor:
-        labels = torch.zeros(40, 60, 2)
-        labels[10 : 10 + size, x : x + size, 1] = 1
-        return labels
-
-    motion.restart(at(5))
-    assert motion.reach() == 12  # its motion is not known yet
-    motion.add(at(5))
-    assert motion.reach() == 3
-    motion.add(at(7))
-    assert motion.reach() == 3 + 2
-    motion.add(at(27))
+    labels = torch.zeros(40, 60, 2)
+    labels[10:14, 5:9, 1] = 1
+    motion.restart(labels)
+    assert motion.lost() and motion.reach() == 12  # the motion is not known yet
+    motion.follow(pointing([(0, 0)] * 10), 0, (40, 60))
+    assert (motion.step(), motion.reach(), motion.margin()) == (0, 3, 5)
+    motion.follow(pointing([(0, 2)] * 9 + [(9, 9)]), 0, (40, 60))
+    assert (motion.step(), motion.reach(), motion.margin()) == (2 + 1, 6, 11)  # nine tenths, interpolated
+    motion.follow(pointing([(-8, 1)] * 10), 0, (40, 60))
+    assert (motion.step(), motion.reach()) == (8, 11)
+    motion.follow(pointing([(0, 11)] * 10), 0, (40, 60))
     assert motion.reach() == 12
-    motion.add(at(27))
-    assert motion.reach() == 3
-    motion.add(at(27, size=2))
-    motion.add(at(27, size=2))
-    assert motion.reach() == 12  # most of it is gone: it may be anywhere
+    motion.follow(pointing([(0, 1)] * 10), 1, (40, 60))  # all point to another frame than the last
+    assert motion.lost() and motion.reach() == 12
+    motion.follow(pointing([(0, 0)] * 10), 0, (40, 60))
+    motion.add(labels * 0.4)
+    assert motion.lost()  # most of the object is gone: it may be anywhere
     assert Motion(settings.model_copy(update={"reach": None}), first=1).reach() == 12
+    assert Motion(settings.model_copy(update={"margin": None}), first=1).margin() is None
 
 
 def test_the_first_step_needs_an_annotation() -> None:

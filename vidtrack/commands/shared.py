@@ -29,8 +29,10 @@ Context = Annotated[
     str | None, typer.Option(help="Previous frames attended to: 7 for the last seven, or distances. [1,3,6]")
 ]
 Radius = Annotated[int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [12]")]
-Reach = Annotated[int | None, typer.Option(help="Cells beyond each object that are asked at all. [4]")]
-Topk = Annotated[int | None, typer.Option(help="Pointers per cell. [5]")]
+Reach = Annotated[
+    int | None, typer.Option(help="Cells around each object that are asked, plus its motion. [6]")
+]
+Topk = Annotated[int | None, typer.Option(help="Pointers per cell. [4]")]
 Temperature = Annotated[float | None, typer.Option(help="Temperature of the softmax over them. [0.05]")]
 Refine = Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")]
 

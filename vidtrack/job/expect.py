@@ -17,6 +17,7 @@ from vidtrack.labels import Boxes, Keypoints, Maps
 from vidtrack.passes import Span
 
 HEADER = 550  # bytes of an .npz with two arrays beside these
+MORE = 260  # bytes that each further array needs
 STEPS, SECONDS = 4, 1.0  # frames, and time that they took, from which the rest is estimated
 
 
@@ -36,7 +37,7 @@ def laid_aside_bytes(about: About, lengths: Iterable[int]) -> int:
     elif about.kind is Maps:
         frame = grid * (4 * (1 + carried[0]) + 2)
     else:
-        frame = grid * (2 + len(carried))  # bytes
+        frame = grid * (2 + len(carried)) + 2 * len(carried) + MORE  # bytes; the confidence in two
     return max(((frame + HEADER) * length for length in lengths), default=0)
 
 

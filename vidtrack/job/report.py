@@ -10,6 +10,8 @@ from vidtrack.job.records import Record
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import Direction
 
+ALARMS = 5  # lines of the terminal for these; the others are in the report
+
 
 def describe_labels(labels: Mapping[int, Any]) -> dict[str, Any]:
     """What is carried, for `report.json`."""
@@ -66,7 +68,7 @@ def lost_sentences(frames: list[Record], labels: Mapping[int, Any], direction: D
                 seen[key] = frame["index"]
     sentences = []
     for key, index in seen.items():
-        told = any(n > index and not _has(value, key) for n, value in labels.items())
+        told = any(n > index and key not in annotated_keys(value) for n, value in labels.items())
         if index < last and not told:
             sentences.append(
                 f"{named} {key} is not seen from frame {index + 1} on: it left, is hidden, is too small, or "
@@ -75,12 +77,15 @@ def lost_sentences(frames: list[Record], labels: Mapping[int, Any], direction: D
     return sentences
 
 
-def _has(labels: Any, key: str) -> bool:
+def annotated_keys(labels: Any) -> frozenset[str]:
+    """The objects that an annotation has, as reports call them; a map is one, called 0."""
     if isinstance(labels, Keypoints):
-        return key in labels.instances and bool(labels.labelled[labels.instances.index(key)].any())
+        return frozenset(n for n, there in zip(labels.instances, labels.labelled, strict=True) if there.any())
     if isinstance(labels, Boxes):
-        return int(key) in {n for n, there in zip(labels.ids, labels.labelled, strict=True) if there}
-    return int(key) in labels.objects
+        return frozenset(str(n) for n, there in zip(labels.ids, labels.labelled, strict=True) if there)
+    if isinstance(labels, Maps):
+        return frozenset({"0"})
+    return frozenset(str(number) for number in labels.objects)
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:
@@ -101,4 +106,10 @@ def summary(report: Mapping[str, Any]) -> list[str]:
             f"latency: {live['mean_latency_ms']:.0f} ms on average, {live['max_latency_ms']:.0f} ms at most; "
             f"{live['dropped_frames']} frames dropped"
         )
+    found, wanted = report["alarms"], report["annotate_next"]
+    lines += [f"alarm: {alarm['sentence']}" for alarm in found[:ALARMS]]
+    if len(found) > ALARMS:
+        lines.append(f"and {_count(len(found) - ALARMS, 'more alarm')}, see report.json")
+    if wanted:
+        lines.append("annotate next: frame " + ", then ".join(str(one["frame"]) for one in wanted))
     return lines

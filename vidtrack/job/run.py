@@ -24,6 +24,7 @@ from vidtrack.job.outputs import OUTPUTS, About, check_saves, make_output
 from vidtrack.job.plan import Plan, Progress, Tell
 from vidtrack.job.report import describe_labels, lost_sentences, what
 from vidtrack.job.reuse import Earlier, Reuse
+from vidtrack.job.trust import Trust
 from vidtrack.job.work import begin, complete, drop, work_folder, worth_keeping
 from vidtrack.job.writer import ResultWriter
 from vidtrack.model.colorizer import VideoColorizer
@@ -265,6 +266,9 @@ class _Run:
         report = self._report(writer, manifest, seconds, told, computed)
         if isinstance(source, LiveSource):
             report["live"] = source.report()
+        trust = Trust(writer.frames, self.given.labels, plan.direction)
+        report |= trust.describe()
+        report["files"] = [*trust.draw(partial), *report["files"]]
         report["frames"] = writer.frames
         write_json(partial / "report.json", report)
         complete(partial, self.out)

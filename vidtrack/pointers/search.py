@@ -71,10 +71,9 @@ class Search:
         rows = lines.gather(2, groups[..., None].expand(-1, -1, -1, side)).flatten(2)  # [t, 64, g*side]
         value, place = rows.topk(self.k, dim=-1)
         group = groups.gather(-1, place // side)
-        frame, row, column = group // side, group % side, place % side
-        row = row + tiles[:, 0, None, None] - self.radius
-        column = column + tiles[:, 1, None, None] - self.radius
-        return value, (frame * self.height + row) * self.width + column
+        row = group % side + tiles[:, 0, None, None] - self.radius
+        column = place % side + tiles[:, 1, None, None] - self.radius
+        return value, (group // side * self.height + row) * self.width + column
 
     def cropped(self, top: int, left: int) -> tuple[Tensor, Tensor]:
         """Only those keys of the windows that may be pointed to: fewer numbers, for processors."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from vidtrack.geometry import to_cells, to_pixels, working_size
 from vidtrack.labels.boxes import Boxes
 from vidtrack.propagate.carrier import Carrier, Confidence
+from vidtrack.propagate.fusion import decidedness, mean
 from vidtrack.propagate.propagator import MIN_MASS, Carried, Propagator
 from vidtrack.propagate.settings import Propagation
 
@@ -80,12 +81,9 @@ class BoxCarrier(Carrier[Boxes, Carried]):
         return boxes, {n: float(c) for n, c in zip(self.objects, confidence, strict=True) if c > 0}
 
     def fuse(self, earlier: Carried, later: Carried, share: float) -> Carried:
-        """Per cell the mean of both, weighted by how well it was recognised and how near its annotation."""
-        first = (1 - share) * earlier.similarity.clamp(min=0) ** 2 + 1e-6  # [h, w]
-        second = share * later.similarity.clamp(min=0) ** 2 + 1e-6
-        labels = first[..., None] * earlier.labels + second[..., None] * later.labels
-        labels = labels / (first + second)[..., None]
-        return Carried(labels, torch.maximum(earlier.similarity, later.similarity))
+        """The mean of both, weighted by nearness in time, recognition per cell, and decidedness per box."""
+        first, second = ((1 - share) * _trust(earlier), share * _trust(later))
+        return mean(earlier, later, first, second)
 
     def pack(self, carried: Carried) -> dict[str, np.ndarray]:
         """Half precision."""
@@ -120,6 +118,12 @@ def _largest_part(inside: np.ndarray) -> np.ndarray | None:
     if count < 2:
         return None
     return (labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
+
+
+def _trust(carried: Carried) -> Tensor:
+    """How well a cell is recognised, times the decidedness of each object, both squared: `[h, w, K]`."""
+    recognised = carried.similarity.clamp(min=0).square() + 1e-3
+    return recognised[..., None] * decidedness(carried.labels).square()
 
 
 def _drop_faint(rows: Tensor) -> Tensor:

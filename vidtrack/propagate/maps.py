@@ -9,6 +9,7 @@ from torch import Tensor
 from vidtrack.geometry import to_cells, to_pixels, working_size
 from vidtrack.labels.maps import Maps
 from vidtrack.propagate.carrier import Carrier, Confidence
+from vidtrack.propagate.fusion import mean
 from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.refine import Guide
 from vidtrack.propagate.settings import Propagation
@@ -72,11 +73,8 @@ class MapCarrier(Carrier[Maps, Carried]):
 
     def fuse(self, earlier: Carried, later: Carried, share: float) -> Carried:
         """Per cell the mean of both, weighted by how well it was recognised and how near its annotation."""
-        first = (1 - share) * earlier.similarity.clamp(min=0) ** 2 + 1e-6  # [h, w]
-        second = share * later.similarity.clamp(min=0) ** 2 + 1e-6
-        total = first + second
-        labels = (first[..., None] * earlier.labels + second[..., None] * later.labels) / total[..., None]
-        return Carried(labels, torch.maximum(earlier.similarity, later.similarity))
+        first, second = ((1 - share) * _trust(earlier), share * _trust(later))
+        return mean(earlier, later, first, second)
 
     def pack(self, carried: Carried) -> dict[str, np.ndarray]:
         """Values stay float32: their range is unknown."""
@@ -97,6 +95,11 @@ class MapCarrier(Carrier[Maps, Carried]):
     def given(self, labels: Maps) -> Confidence:
         """1 for the frame."""
         return {0: 1.0}
+
+
+def _trust(carried: Carried) -> Tensor:
+    """How well each cell was recognised, squared: `[h, w, 1]`."""
+    return carried.similarity.clamp(min=0).square()[..., None] + 1e-3
 
 
 def _as_read(rows: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from vidtrack.geometry import working_size
 from vidtrack.labels.masks import Masks
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.carrier import Carrier, Confidence
+from vidtrack.propagate.confidence import MaskConfidence, agreement, joint
+from vidtrack.propagate.fusion import decidedness, mean
 from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.readout import winners
 from vidtrack.propagate.settings import Propagation
@@ -33,20 +35,25 @@ class MaskCarrier(Carrier[Masks, Carried]):
         self.settings, self.stride = settings, stride
         self.objects = list(objects)
         self.latest: Masks | None = None
+        self.confidence = MaskConfidence()
         self._propagator = Propagator(settings)
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """An object that the annotation lacks is not in its frame."""
         self.objects += [number for number in labels.objects if number not in self.objects]
         self.latest = labels
-        self._propagator.annotate(index, embedding, self._cells(labels, embedding))
+        cells = self._cells(labels, embedding)
+        self._propagator.annotate(index, embedding, cells)
+        self.confidence.annotate(embedding, cells)
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """Objects that the annotation behind lacks count as background there: they appear with theirs."""
         assert self.latest is not None
         known = np.isin(labels.ids, self.latest.objects)
         before = Masks(np.where(known, labels.ids, 0).astype(np.uint8), void=labels.void)
-        self._propagator.look_ahead(index, embedding, self._cells(before, embedding))
+        cells = self._cells(before, embedding)
+        self._propagator.look_ahead(index, embedding, cells)
+        self.confidence.look_ahead(embedding, cells)
 
     def _cells(self, masks: Masks, embedding: Tensor) -> Tensor:
         size = working_size(*masks.size, self.settings.size)
@@ -59,10 +66,15 @@ class MaskCarrier(Carrier[Masks, Carried]):
 
     def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
         """See `Propagator.step`."""
-        return self._propagator.step(index, embedding, region)
+        carried = self._propagator.step(index, embedding, region)
+        carried.confidence = self.confidence(embedding, carried.labels)
+        return carried
 
     def read(self, carried: Carried, image: np.ndarray) -> tuple[Masks, Confidence]:
-        """Up-sample, snap to the frame's edges, and take the most probable object of each pixel."""
+        """Up-sample, snap to the frame's edges, and take the most probable object of each pixel.
+
+        The confidence of an object that has pixels is its expected J, see `vidtrack.propagate.confidence`.
+        """
         height, width = image.shape[:2]
         size = working_size(height, width, self.settings.size)
         labels = carried.labels
@@ -70,35 +82,44 @@ class MaskCarrier(Carrier[Masks, Carried]):
         channel, confidence = winners(
             labels, size, self.stride, (height, width), seen, self.settings.foreground
         )
+        if carried.confidence is not None:
+            confidence = {k: float(carried.confidence[k - 1]) for k in confidence}
         ids = np.array([0, *self.objects], np.uint8)[channel.numpy()]
         known = self.latest
         masks = Masks(ids, names=known.names, colors=known.colors) if known else Masks(ids)
         return masks, {self.objects[k - 1]: value for k, value in confidence.items()}
 
     def fuse(self, earlier: Carried, later: Carried, share: float) -> Carried:
-        """Per cell the mean of both, weighted by how sure each is and how near its annotation."""
-        weights = [
-            (1 - share) * _sureness(earlier),  # [h, w]
-            share * _sureness(later),
-        ]
-        total = (weights[0] + weights[1]).clamp(min=1e-6)
-        mixed = (weights[0][..., None] * earlier.labels + weights[1][..., None] * later.labels) / total[
-            ..., None
-        ]
-        return Carried(mixed, torch.maximum(earlier.similarity, later.similarity))
+        """The mean of both, weighted by nearness in time and by trust, see `_trust`; the rest is background.
+
+        An object that only one annotation has is carried by one pass alone, as far as it goes.
+        """
+        mixed = mean(earlier, later, (1 - share) * _trust(earlier), share * _trust(later))
+        objects = mixed.labels[..., 1:]
+        objects = objects / objects.sum(dim=-1, keepdim=True).clamp(min=1)
+        background = 1 - objects.sum(dim=-1, keepdim=True)
+        confidence = None
+        if earlier.confidence is not None and later.confidence is not None:
+            agree = agreement(earlier.labels, later.labels)
+            confidence = joint(earlier.confidence, later.confidence, agree)
+        return Carried(torch.cat([background, objects], dim=-1), mixed.similarity, confidence)
 
     def pack(self, carried: Carried) -> dict[str, np.ndarray]:
-        """One byte per probability and similarity."""
-        return {
+        """One byte per probability and similarity, half precision for the confidence."""
+        arrays = {
             "labels": (carried.labels * LEVELS).round().byte().cpu().numpy(),
             "similarity": (carried.similarity.clamp(0, 1) * LEVELS).round().byte().cpu().numpy(),
         }
+        if carried.confidence is not None:
+            arrays["confidence"] = carried.confidence.half().cpu().numpy()
+        return arrays
 
     def unpack(self, arrays: dict[str, np.ndarray]) -> Carried:
         """Probabilities are made to sum to 1 again."""
         labels = torch.from_numpy(arrays["labels"]).float()
         labels = labels / labels.sum(dim=-1, keepdim=True).clamp(min=1)
-        return Carried(labels, torch.from_numpy(arrays["similarity"]).float() / LEVELS)
+        confidence = torch.from_numpy(arrays["confidence"]).float() if "confidence" in arrays else None
+        return Carried(labels, torch.from_numpy(arrays["similarity"]).float() / LEVELS, confidence)
 
     def empty(self, frame: tuple[int, int]) -> Masks:
         """No object anywhere."""
@@ -109,7 +130,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
         return dict.fromkeys(labels.objects, 1.0)
 
 
-def _sureness(carried: Carried) -> Tensor:
-    """How decided each cell is, times how well it was recognised: `[h, w]`, 0..1."""
-    best = carried.labels.amax(dim=-1)
-    return best.square() * carried.similarity.clamp(min=0).square() + 1e-3
+def _trust(carried: Carried) -> Tensor:
+    """How decided and well recognised a cell is, times each object's decidedness squared: `[h, w, K]`."""
+    cell = carried.labels.amax(dim=-1) * carried.similarity.clamp(min=0) + 1e-3
+    return cell[..., None] * decidedness(carried.labels).square()

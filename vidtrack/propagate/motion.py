@@ -1,4 +1,4 @@
-"""How far objects can be from where they were: what need not be searched."""
+"""How far things moved: what need not be searched, and what need not be remembered."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import math
 import torch
 from torch import Tensor
 
+from vidtrack.pointers import Pointers
 from vidtrack.propagate.settings import Propagation
 
 LOST = 0.5  # an object that keeps less than this share of its annotated mass is looked for everywhere
+MOST = 0.9  # of the cells, which decide how far things moved: the others are mistakes
+SLACK = 2  # cells between what can be asked for next and what is no longer remembered
 
 
 class Motion:
-    """Follows the centres and masses of all objects from frame to frame.
+    """Follows the masses of all objects, and how far the pointers reach from one frame to the next.
+
+    The pointers tell of everything around the objects, so that a camera that pans counts as motion too.
 
     Args:
-        settings: `reach` and `radius` in cells, see `Propagation`.
+        settings: `reach`, `margin` and `radius` in cells, see `Propagation`.
         first: the first channel that is an object.
     """
 
@@ -24,42 +29,59 @@ class Motion:
         self._settings, self._first = settings, first
         self._whole = torch.zeros(0)  # mass of each object in its annotation
         self._mass = torch.zeros(0)
-        self._centers: list[Tensor] = []  # of the last two frames, [objects, 2]
+        self._step: int | None = None  # cells per frame, rounded up; None: not known yet
 
     def restart(self, labels: Tensor) -> None:
         """Start from an annotated label map `[h, w, K]`."""
-        self._centers = []
+        self._step = None
         self.add(labels)
         self._whole = self._mass
 
     def add(self, labels: Tensor) -> None:
         """The next frame's label map."""
-        objects = labels[..., self._first :]
-        rows, columns = objects.sum(dim=1), objects.sum(dim=0)  # [h, objects], [w, objects]
-        self._mass = rows.sum(dim=0)
-        mass = self._mass.clamp(min=1e-6)
-        y = (rows * torch.arange(len(rows), device=rows.device)[:, None]).sum(dim=0) / mass
-        x = (columns * torch.arange(len(columns), device=rows.device)[:, None]).sum(dim=0) / mass
-        self._centers = [*self._centers[-1:], torch.stack([y, x], dim=-1)]
+        self._mass = labels[..., self._first :].sum(dim=(0, 1))
+
+    def follow(self, pointers: Pointers, newest: int, size: tuple[int, int]) -> None:
+        """See how far the pointers reach.
+
+        Args:
+            pointers: of the next frame.
+            newest: place in the memory of the frame just before it; -1: it is not there.
+            size: `(h, w)` cells.
+        """
+        frame, place = pointers.index[:, 0] // (size[0] * size[1]), pointers.index[:, 0] % (size[0] * size[1])
+        found = (frame == newest) & (pointers.weight[:, 0] > 0)
+        if not bool(found.any()):
+            self._step = None
+            return
+        place, cells = place[found], pointers.cells[found]
+        moved = torch.maximum(
+            (place // size[1] - cells // size[1]).abs(), (place % size[1] - cells % size[1]).abs()
+        )
+        self._step = math.ceil(float(moved.float().quantile(MOST)))
 
     def lost(self) -> bool:
-        """Some object has lost most of its mass, or nothing is known of its motion yet."""
-        return len(self._centers) < 2 or bool((self._mass < LOST * self._whole).any())
+        """Some object has lost most of its mass, or nothing is known of the motion yet."""
+        return self._step is None or bool((self._mass < LOST * self._whole).any())
 
     def step(self) -> int:
-        """Cells, rounded up, that the object with the largest motion moved in the last step."""
-        if len(self._centers) < 2:
-            return 0
-        there = self._whole > 0
-        before, now = self._centers
-        moved = (now - before).abs().amax(dim=-1)[there]
-        return math.ceil(float(moved.max())) if len(moved) else 0
+        """Cells that most things moved at most in the last step."""
+        return self._settings.radius if self._step is None else self._step
 
     def reach(self) -> int:
         """Cells around every label within which the next frame is searched.
 
         It is the window's radius while the motion is unknown or an object is lost, else `settings.reach` and
-        once more the largest motion of an object in the last step.
+        the motion of the last step.
         """
         wanted, radius = self._settings.reach, self._settings.radius
         return radius if wanted is None or self.lost() else min(radius, wanted + self.step())
+
+    def margin(self) -> int | None:
+        """Cells around every label that are remembered; None: all.
+
+        It is at least as much as the next frame can ask for: otherwise background that an object is about to
+        pass could only point to the object.
+        """
+        wanted = self._settings.margin
+        return None if wanted is None else max(wanted, self.reach() + self.step() + SLACK)

@@ -20,7 +20,11 @@ SPREAD = 0.7  # standard deviation of a point's heat map in cells
 NEAR = 2  # cells around the peak over which a position is averaged
 STEADY = 6.0  # standard deviation, in cells, of the motion that is expected between two frames
 _WHOLE = float(sum(math.exp(-(a * a + b * b) / (2 * SPREAD**2)) for a in (-1, 0, 1) for b in (-1, 0, 1)))
+AGREE = 4.0  # cells: places of two passes that are nearer than this mean the same
 LOST = 0.02  # with less of its heat than this, a point is not found
+FINE = 4  # places per cell at which a point is sharpened
+MOVE = 0.5  # standard deviation, in cells, of the move that is expected from it
+TEMPERATURE = 0.05  # of its soft-argmax
 VISIBLE = 0.25  # with less than this, it counts as occluded
 
 
@@ -56,11 +60,13 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         self._propagator = Propagator(own, finish=_drop_faint, labelled=_has_mass, fill=0)
         self._latest: Keypoints | None = None
         self._xy = torch.zeros(0, 2)
+        self._seen = torch.zeros(0, 1)  # descriptor of each point in its annotation
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Keypoints) -> None:
         """Points without coordinates are not carried."""
         self._latest = labels
         self._xy = self._cells(labels, frame, embedding.device)
+        self._seen = sample(embedding, self._xy)
         self._propagator.annotate(index, embedding, heat_maps(self._xy, embedding.shape[:2]))
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Keypoints) -> None:
@@ -94,7 +100,9 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         kept = torch.where(found[:, None], xy, torch.full_like(xy, torch.nan))
         maps = heat_maps(kept, embedding.shape[:2])
         self._propagator.remember(index, embedding, maps, region)
-        return CarriedPoints(self._xy, confidence * found)
+        # What is remembered is the steadier place, what is told the sharper one: it would drift if fed back.
+        sharp = sharpen(xy, embedding, self._seen)
+        return CarriedPoints(torch.where(found[:, None], sharp, self._xy), confidence * found)
 
     def read(self, carried: CarriedPoints, image: np.ndarray) -> tuple[Keypoints, Confidence]:
         """Cells to pixels of the frame."""
@@ -114,12 +122,22 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         return points, _of_instances(points)
 
     def fuse(self, earlier: CarriedPoints, later: CarriedPoints, share: float) -> CarriedPoints:
-        """Per point the mean place of both, weighted by confidence and nearness in time."""
-        first = (1 - share) * earlier.confidence + 1e-6  # [N]
-        second = share * later.confidence + 1e-6
-        total = first + second
-        xy = (first[:, None] * earlier.xy + second[:, None] * later.xy) / total[:, None]
-        return CarriedPoints(xy, torch.maximum(earlier.confidence, later.confidence))
+        """Per point the mean place of both where they agree, else the better of the two.
+
+        Each counts by the cube of its nearness in time, times its confidence: halfway between two places
+        that differ there is nothing. A point that only one annotation has follows that one.
+        """
+        weights = torch.stack([_weight(earlier, 1 - share), _weight(later, share)])  # [2, N]
+        agree = (earlier.xy - later.xy).norm(dim=-1) <= AGREE  # False where one is nan
+        better = weights == weights.amax(dim=0)
+        weights = torch.where(agree | better, weights, torch.zeros_like(weights))
+        weights = weights / weights.sum(dim=0).clamp(min=1e-9)
+        first, second = weights[..., None]
+        places = earlier.xy.nan_to_num(), later.xy.nan_to_num()
+        xy = first * places[0] + second * places[1]
+        nowhere = (first + second == 0).expand_as(xy)
+        confidence = torch.maximum(earlier.confidence, later.confidence)
+        return CarriedPoints(xy.masked_fill(nowhere, torch.nan), confidence)
 
     def pack(self, carried: CarriedPoints) -> dict[str, np.ndarray]:
         """As they are."""
@@ -138,6 +156,12 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         return dict.fromkeys(
             (n for n, k in zip(labels.instances, labels.labelled, strict=True) if k.any()), 1.0
         )
+
+
+def _weight(carried: CarriedPoints, near: float) -> Tensor:
+    """What a pass counts in `PointCarrier.fuse`, `[N]`: 0 for points that it never knew."""
+    known = torch.isfinite(carried.xy).all(dim=-1)
+    return torch.where(known, near**3 * (carried.confidence + 1e-3), torch.zeros_like(carried.confidence))
 
 
 def heat_maps(xy: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -181,6 +205,42 @@ def peaks(maps: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     center_y = (local.sum(dim=2) * rows).sum(dim=1) / total
     mass = (heat * (near_y <= 1)[:, :, None] * (near_x <= 1)[:, None]).sum(dim=(1, 2))
     return torch.stack([center_x, center_y], dim=-1), mass
+
+
+def sample(embedding: Tensor, xy: Tensor) -> Tensor:
+    """Descriptors at exact places, bilinear between the cells.
+
+    Args:
+        embedding: unit vectors `[h, w, C]`.
+        xy: cell coordinates `[..., 2]`.
+
+    Returns:
+        Unit vectors float32 `[..., C]`; nan where `xy` is nan.
+    """
+    height, width, channels = embedding.shape
+    scale = torch.tensor([width, height], device=xy.device)
+    grid = ((xy + 0.5) / scale * 2 - 1).reshape(1, 1, -1, 2)
+    maps = embedding.float().permute(2, 0, 1)[None]  # [1, C, h, w]
+    found = F.grid_sample(maps, grid.nan_to_num(0), padding_mode="border", align_corners=False)
+    found = F.normalize(found[0, :, 0].T, dim=-1).view(*xy.shape[:-1], channels)
+    return torch.where(xy.isnan().any(dim=-1, keepdim=True), torch.nan, found)
+
+
+def sharpen(xy: Tensor, embedding: Tensor, seen: Tensor) -> Tensor:
+    """Move places by at most a cell to where the frame looks most like the annotated point.
+
+    A soft-argmax over a grid of quarter cells around each place, with a preference for small moves.
+
+    Args:
+        xy: cell coordinates `[N, 2]`.
+        embedding: unit vectors `[h, w, C]` of the frame.
+        seen: descriptor of each point in its annotation `[N, C]`.
+    """
+    fine = torch.arange(-FINE, FINE + 1, device=xy.device) / FINE
+    moves = torch.stack(torch.meshgrid(fine, fine, indexing="xy"), dim=-1).view(-1, 2)  # [M, 2]
+    scores = (sample(embedding, xy[:, None] + moves) * seen[:, None]).sum(dim=-1) / TEMPERATURE  # [N, M]
+    weight = (scores - moves.square().sum(dim=-1) / (2 * MOVE**2)).softmax(dim=1)
+    return xy + weight @ moves
 
 
 def _drop_faint(rows: Tensor) -> Tensor:

@@ -28,10 +28,12 @@ class Carried:
         labels: label map float32 `[h, w, K]`.
         similarity: float32 `[h, w]`: cosine of each cell and its best match in memory; 1 where nothing was
             asked because no label is in reach.
+        confidence: float32 `[K - 1]`, 0..1: how far each object can be trusted, where that is known.
     """
 
     labels: Tensor
     similarity: Tensor
+    confidence: Tensor | None = None
 
 
 class Propagator:
@@ -69,8 +71,8 @@ class Propagator:
             embedding: unit vectors `[h, w, C]`.
             labels: float32 `[h, w, K]`; a cell without any label is all zero.
         """
-        self.memory.annotate(self._keep(index, embedding, labels))
         self.motion.restart(labels)
+        self.memory.annotate(self._keep(index, embedding, labels))
 
     def look_ahead(self, index: int, embedding: Tensor, labels: Tensor) -> None:
         """The labels of the annotated frame that this pass will come to next; arguments as `annotate`."""
@@ -113,6 +115,8 @@ class Propagator:
             settings.temperature,
             active=active if region is None else active & region,
         )
+        newest = next((n for n, kept in enumerate(frames) if kept is self.memory.recent[-1]), -1)
+        self.motion.follow(pointers, newest, (height, width))
         channels = frames[0].labels.shape[-1]
         values = torch.cat([kept.labels.flatten(0, 1) for kept in frames])  # [M*h*w, K]
         labels = embedding.new_zeros(height * width, channels, dtype=torch.float32)
@@ -131,11 +135,10 @@ class Propagator:
         Args:
             later: 0 for the next frame, 1 for the one after it...
         """
-        margin = self.settings.margin
+        margin = self.motion.margin()
         if margin is None or not self.memory.recent or self.motion.lost():
             return None
-        step = self.motion.step()
-        reach = max(self.motion.reach(), margin + step) + later * max(1, step)
+        reach = margin + (1 + later) * max(1, self.motion.step())
         return spread(self.memory.recent[-1].labelled, reach)
 
     def _active(self, frames: list[Kept]) -> Tensor:
@@ -148,7 +151,7 @@ class Propagator:
 
     def _keep(self, index: int, embedding: Tensor, labels: Tensor, region: Tensor | None = None) -> Kept:
         labelled = self.labelled(labels)
-        margin = self.settings.margin
+        margin = self.motion.margin()
         valid = region if margin is None else spread(labelled, margin)
         if valid is not None and region is not None:
             valid = valid & region

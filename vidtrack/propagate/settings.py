@@ -34,11 +34,11 @@ class Propagation(Config):
         context: the frames before that are attended to beside the annotations, by their distance in
             frames; a number N stands for 1..N.
         radius: half the side of the square window in cells: |dx|, |dy| <= radius.
-        reach: cells that an object is expected to move at most from one frame to the next while it stands
-            still; cells farther from every label are background without being asked. It grows with the
-            object's motion, up to `radius`. None: all cells with a label in their window are asked.
-        margin: cells around every label of a frame that are remembered with it; what lies beyond can't be
-            pointed to, and where nothing else is needed it is not even embedded. None: whole frames.
+        reach: cells around every label of the last frame within which the next frame's labels are looked
+            for; what lies farther is background without being asked. The motion of the last step comes on
+            top, up to `radius`. None: all cells with a label in their window are asked.
+        margin: cells around every label of a frame that are remembered with it, more when things move fast;
+            what lies beyond can't be pointed to, and is not even embedded. None: whole frames.
         topk: number of pointers that a cell keeps.
         point_context, point_topk: the same as `context` and `topk` for keypoints, whose labels don't blur on
             their way, so that they can come from farther back.
@@ -53,14 +53,14 @@ class Propagation(Config):
     size: int | None = Field(default=480, ge=16)
     context: Gaps = (1, 3, 6)
     radius: int = Field(default=12, ge=1, le=64)
-    reach: int | None = Field(default=4, ge=1, le=64)
-    margin: int | None = Field(default=6, ge=1, le=200)
-    topk: int = Field(default=3, ge=1, le=500)
+    reach: int | None = Field(default=6, ge=1, le=64)
+    margin: int | None = Field(default=8, ge=1, le=200)
+    topk: int = Field(default=4, ge=1, le=500)
     point_context: Gaps = (1, 2, 4, 8, 16)
     point_topk: int = Field(default=5, ge=1, le=500)
     temperature: float = Field(default=0.05, gt=0)
     refine: bool = True
-    foreground: float = Field(default=1.2, gt=0, le=10)
+    foreground: float = Field(default=1.3, gt=0, le=10)
     preset: Preset | None = None
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class Propagation(Config):
 
 # What --quality changes; it never changes weights. "default" takes the tracker file's settings as they are.
 QUALITIES: dict[str, dict[str, Any]] = {
-    "fast": {"size": 360, "context": (1, 4)},
+    "fast": {"size": 384, "context": (1, 4)},
     "default": {},
-    "best": {"context": (1, 3, 5, 7), "reach": 8},
+    "best": {"context": (1, 3, 5, 7), "reach": None, "margin": None},
 }

@@ -1,0 +1,156 @@
+"""Confidence of masks: evidence against its definition, cell by cell, and what every use of it keeps."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidtrack.labels import Masks
+from vidtrack.propagate.confidence import (
+    CALIBRATION,
+    JOINT,
+    MaskConfidence,
+    agreement,
+    expected,
+    joint,
+    looks,
+)
+from vidtrack.propagate.masks import MaskCarrier
+from vidtrack.propagate.propagator import Carried
+from vidtrack.propagate.settings import Propagation
+
+HEIGHT, WIDTH = 9, 12
+
+
+def embedding(seed: int) -> Tensor:
+    return F.normalize(torch.randn(HEIGHT, WIDTH, 16, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def label_map(seed: int, objects: int = 2) -> Tensor:
+    """Soft labels of objects in the middle; the border is background."""
+    labels = torch.zeros(HEIGHT, WIDTH, 1 + objects)
+    soft = torch.rand(HEIGHT - 4, WIDTH - 4, objects + 1, generator=torch.Generator().manual_seed(seed))
+    labels[2:-2, 2:-2] = (4 * soft).softmax(dim=-1)
+    labels[..., 0] = 1 - labels[..., 1:].sum(dim=-1)
+    return labels
+
+
+def pieces(inside: np.ndarray) -> list[int]:
+    """Sizes of the parts that hang together over edges and corners."""
+    left, sizes = {tuple(place) for place in np.argwhere(inside).tolist()}, []
+    while left:
+        stack, size = [left.pop()], 0
+        while stack:
+            y, x = stack.pop()
+            size += 1
+            for near in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
+                if near in left:
+                    left.remove(near)
+                    stack.append(near)
+        sizes.append(size)
+    return sizes
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_evidence_by_its_definition(ahead: bool) -> None:
+    frames, maps = [embedding(n) for n in range(3)], [label_map(n) for n in range(3)]
+    confidence = MaskConfidence()
+    confidence.annotate(frames[0], maps[0])
+    if ahead:
+        confidence.look_ahead(frames[1], maps[1])
+    found = confidence.evidence(frames[2], maps[2])
+    for k in (1, 2):
+        means = []
+        for frame, labels in zip(frames, maps, strict=True):
+            total = sum(labels[y, x, k] * frame[y, x] for y in range(HEIGHT) for x in range(WIDTH))
+            means.append(total / total.norm())
+        p = maps[2][..., k].flatten().tolist()
+        alike = max(float(means[2] @ mean) for mean in means[: 1 + ahead])
+        parts = pieces((maps[2][..., k] > 0.5).numpy())
+        wanted = [sum(v * v for v in p) / sum(p), min(max(alike, 0), 1), max(parts) / sum(parts)]
+        assert found[k - 1].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_an_object_without_a_label_has_no_evidence() -> None:
+    confidence, labels = MaskConfidence(), label_map(0)
+    confidence.annotate(embedding(0), labels)
+    gone = labels.clone()
+    gone[..., 0] += gone[..., 2]
+    gone[..., 2] = 0
+    assert confidence.evidence(embedding(0), gone)[1].tolist() == [0, 0, 0]
+    assert confidence(embedding(0), gone)[1] < 0.05
+    assert looks(embedding(0), gone)[1].norm() == 0
+
+
+def test_embeddings_beside_the_labels_do_not_matter() -> None:
+    confidence, labels, frame = MaskConfidence(), label_map(0), embedding(1)
+    confidence.annotate(embedding(0), labels)
+    unknown = frame.clone()
+    unknown[labels[..., 0] >= 1] = float("nan")
+    assert torch.equal(confidence(unknown, labels), confidence(frame, labels))
+
+
+def test_more_evidence_is_more_confidence() -> None:
+    assert all(weight > 0 for weight in (*CALIBRATION[1:], *JOINT[1:]))
+    low, high = torch.tensor([0.0, 0, 0]), torch.tensor([1.0, 1, 1])
+    assert expected(low, CALIBRATION) < 0.05 and expected(high, CALIBRATION) > 0.85
+    assert expected(torch.zeros(4, 2, 3), CALIBRATION).shape == (4, 2)
+    one, two = torch.tensor([0.9]), torch.tensor([0.4])
+    assert torch.equal(joint(one, two, one), joint(two, one, one))
+    assert joint(one, two, torch.tensor([0.9])) > joint(one, two, torch.tensor([0.1]))
+
+
+def test_agreement_is_a_soft_iou() -> None:
+    one, other = label_map(0, 3), label_map(1, 3)
+    one[..., 3] = other[..., 3] = 0
+    found = agreement(one, other)
+    for k in (1, 2):
+        pairs = list(zip(one[..., k].flatten().tolist(), other[..., k].flatten().tolist(), strict=True))
+        wanted = sum(min(pair) for pair in pairs) / sum(max(pair) for pair in pairs)
+        assert float(found[k - 1]) == pytest.approx(wanted, abs=1e-6)
+    assert found[2] == 1
+    assert torch.allclose(agreement(one, one), torch.ones(3))
+
+
+def carrier_and_frames() -> tuple[MaskCarrier, list[np.ndarray], list[Tensor], Masks]:
+    """A square of one look on a ground of another, at rest; in the last frame the ground covers it."""
+    ids = np.zeros((72, 96), np.uint8)
+    ids[24:48, 32:64] = 3
+    look = F.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+    cells = torch.from_numpy(ids[::8, ::8] // 3).long()
+    frames = [F.normalize(look[cells] + 0.2 * embedding(n), dim=-1) for n in range(3)]
+    frames.append(F.normalize(look[cells * 0] + 0.2 * embedding(9), dim=-1))
+    images = [np.ascontiguousarray(np.repeat(ids[..., None] * 80, 3, axis=-1))] * len(frames)
+    carrier = MaskCarrier(Propagation(radius=3, reach=None, margin=None), 8)
+    return carrier, images, frames, Masks(ids)
+
+
+def test_a_carrier_reads_out_the_expected_j() -> None:
+    carrier, images, frames, masks = carrier_and_frames()
+    carrier.annotate(0, frames[0], (72, 96), masks)
+    assert carrier.given(masks) == {3: 1.0}
+    good, bad = (carrier.step(n, frames[n], images[n]) for n in (1, 3))
+    assert good.confidence is not None and bad.confidence is not None
+    _, told = carrier.read(good, images[1])
+    assert told == {3: float(good.confidence[0])}
+    assert good.confidence[0] > 0.8 > bad.confidence[0] + 0.3
+    plain = Carried(good.labels, good.similarity)
+    assert carrier.read(plain, images[1])[1][3] > 0.9  # without evidence, the mean probability
+
+
+def test_two_passes_join_and_are_laid_aside_with_their_confidence() -> None:
+    carrier, images, frames, masks = carrier_and_frames()
+    carrier.annotate(0, frames[0], (72, 96), masks)
+    one, two = (carrier.step(n, frames[n], images[n]) for n in (1, 2))
+    assert one.confidence is not None and two.confidence is not None
+    back = carrier.unpack(carrier.pack(two))
+    assert back.confidence is not None
+    assert back.confidence.tolist() == pytest.approx(two.confidence.tolist(), abs=5e-4)
+    fused = carrier.fuse(one, back, 0.5)
+    assert fused.confidence is not None
+    wanted = joint(one.confidence, back.confidence, agreement(one.labels, back.labels))
+    assert torch.equal(fused.confidence, wanted)
+    plain = Carried(two.labels, two.similarity)
+    assert carrier.unpack(carrier.pack(plain)).confidence is None
+    assert carrier.fuse(one, plain, 0.5).confidence is None

@@ -1,0 +1,107 @@
+"""Confidence of carried masks: the J that each is expected to have, by how it looks in its label map.
+
+Three things are seen without a second pass. The label of an object that is followed well is decided (its
+probabilities are near 1), looks on average like it did where it was annotated, and is in one piece. A
+logistic regression turns them into an expected J, `CALIBRATION`; where two passes meet, their agreement
+enters, `JOINT`. Both were fitted by
+
+    python tests/benchmarks/trust.py --data $VIDTRACK_DATA/eval
+
+on ten sequences with the default tracker. With other trackers a higher value still means better, but the
+values are no longer expected J: embeddings of another network are alike to another degree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Bias, then the weights of decidedness, likeness and wholeness.
+CALIBRATION = (-10.31, 4.76, 6.83, 1.19)
+# Bias, then the weights of the two passes' expected J (the surer one's, the other's) and of their agreement.
+JOINT = (-3.0, 3.0, 1.0, 2.0)
+INSIDE = 0.5  # cells with more of an object's label than this are its pieces
+
+
+class MaskConfidence:
+    """Expected J of the objects of one pass; knows how they looked where they were annotated."""
+
+    def __init__(self) -> None:
+        self._looks: list[Tensor] = []  # of the annotation behind and perhaps the one ahead, [objects, C]
+
+    def annotate(self, embedding: Tensor, labels: Tensor) -> None:
+        """Start from an annotated frame: embedding `[h, w, C]`, label map `[h, w, 1 + objects]`."""
+        self._looks = [looks(embedding, labels)]
+
+    def look_ahead(self, embedding: Tensor, labels: Tensor) -> None:
+        """The annotation that the pass goes to: objects may look like in either."""
+        self._looks = [*self._looks[:1], looks(embedding, labels)]
+
+    def evidence(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """What is seen of each object in a frame: float32 `[objects, 3]`, each value in 0..1.
+
+        Args:
+            embedding: of the frame, unit vectors `[h, w, C]`; needed only where an object has a label.
+            labels: carried label map `[h, w, 1 + objects]`, channel 0 background.
+
+        Returns:
+            Per object its decidedness (mean probability where the object is, weighted by itself), likeness
+            (cosine of its mean embedding with that of the annotation, the more alike one if there are two)
+            and wholeness (share of its cells in the largest connected piece). All 0 for one without a label.
+        """
+        objects = labels[..., 1:]
+        mass = objects.sum(dim=(0, 1))
+        decided = objects.square().sum(dim=(0, 1)) / mass.clamp(min=1e-6)
+        now = looks(embedding, labels)
+        alike = torch.stack([(now * then).sum(dim=-1) for then in self._looks]).amax(dim=0).clamp(0, 1)
+        whole = [_wholeness(inside) for inside in (objects > INSIDE).permute(2, 0, 1).cpu().numpy()]
+        return torch.stack([decided, alike, torch.tensor(whole, device=labels.device)], dim=-1)
+
+    def __call__(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """Expected J of each object, float32 `[objects]` in 0..1; arguments as `evidence`."""
+        return expected(self.evidence(embedding, labels), CALIBRATION)
+
+
+def looks(embedding: Tensor, labels: Tensor) -> Tensor:
+    """Mean embedding of each object, weighted by its label: unit vectors float32 `[objects, C]`, or 0."""
+    cells = labels[..., 0] < 1
+    weights = labels[cells][:, 1:]  # [n, objects]
+    seen = torch.where(weights.sum(dim=1, keepdim=True) > 0, embedding[cells].float(), 0)
+    return F.normalize(weights.T @ seen, dim=-1)
+
+
+def agreement(one: Tensor, other: Tensor) -> Tensor:
+    """Soft IoU of the objects of two label maps `[h, w, 1 + objects]`: `[objects]`; both empty: 1."""
+    both = torch.minimum(one, other)[..., 1:].sum(dim=(0, 1))
+    either = torch.maximum(one, other)[..., 1:].sum(dim=(0, 1))
+    return torch.where(either > 0, both / either.clamp(min=1e-6), torch.ones_like(either))
+
+
+def joint(one: Tensor, other: Tensor, agree: Tensor) -> Tensor:
+    """Expected J of what two passes make together, `[objects]`.
+
+    Args:
+        one, other: expected J of each pass, `[objects]`.
+        agree: see `agreement`.
+    """
+    surer, less = torch.maximum(one, other), torch.minimum(one, other)
+    return expected(torch.stack([surer, less, agree], dim=-1), JOINT)
+
+
+def expected(evidence: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """The logistic of a weighted sum: evidence `[..., n]`, bias and n weights; returns `[...]` in 0..1."""
+    bias, *weights = coefficients
+    return torch.sigmoid(bias + evidence @ evidence.new_tensor(weights))
+
+
+def _wholeness(inside: np.ndarray) -> float:
+    count, _, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
+    if count < 2:
+        return 0.0
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return float(areas.max() / areas.sum())
