@@ -54,7 +54,7 @@ def test_propagate_writes_everything(clip: Path) -> None:
     done = run("propagate", "--mask", "first.png", "video.mp4", "--tracker", "lab", cwd=clip)
     assert done.returncode == 0, done.stderr
     out = clip / "video_vidtrack"
-    assert shown(out) == ["masks", "overlay.mp4", "report.json"]
+    assert shown(out) == ["masks", "overlay.mp4", "report.json", "report.png"]
     assert sorted(p.name for p in (out / "masks").iterdir()) == [f"{n:05d}.png" for n in range(12)]
     last = Image.open(out / "masks" / "00011.png")
     assert last.mode == "P" and last.size == (96, 64)
@@ -96,11 +96,11 @@ def test_a_folder_of_frames_keeps_its_names_and_options(clip: Path) -> None:
         "size": None,
         "context": [1, 2, 3],
         "radius": 6,
-        "reach": 4,
+        "reach": 6,
         "topk": 5,
         "temperature": 0.07,
         "refine": False,
-        "foreground": 1.2,
+        "foreground": 1.3,
         "preset": None,
     }
     assert {**options, **expected} == options
@@ -227,7 +227,7 @@ def test_every_kind_of_label(clip: Path, arguments: list[str], files: str, capsy
     told = capsys.readouterr()
     assert not ended.value.code, told.err
     expected = files.replace("deeplabcut.*", "deeplabcut.csv deeplabcut.h5").split()
-    assert shown(clip / "result") == sorted([*expected, "overlay.mp4", "report.json"])
+    assert shown(clip / "result") == sorted([*expected, "overlay.mp4", "report.json", "report.png"])
     report = json.loads((clip / "result" / "report.json").read_text())
     assert report["frame_count"] == 12 and report["schema"] == 2
     assert "12 frames of 96 x 64" in told.out and "frames/s" in told.out and "writing" in told.out

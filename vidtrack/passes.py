@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from vidtrack.ahead import Embed, EmbedAhead
-from vidtrack.labels import Boxes
+from vidtrack.labels import Boxes, Keypoints, Maps
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
 from vidtrack.video import Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
@@ -50,6 +50,7 @@ class Passes:
         direction: see above.
         start, end: first frame, and the one after the last; None: to the end.
         embed: replaces the session's own way to embed a frame, for a cache.
+        passed: called after each frame of a backward pass, which gives no result yet.
         soft: results carry the soft label maps of masks.
         known: what an earlier run found of a frame, by its number; asked for the frames of `reused`.
         reused: spans whose frames need not be computed again.
@@ -73,6 +74,7 @@ class Passes:
         end: int | None = None,
         *,
         embed: Embed | None = None,
+        passed: Callable[[], None] | None = None,
         soft: bool = False,
         known: Callable[[int], tuple[Any, dict[Any, float]]] | None = None,
         reused: frozenset[Span] = frozenset(),
@@ -94,7 +96,7 @@ class Passes:
         self._index = VideoIndex(self._path) if self._path and self._path.is_file() else None
         self.info, self.warnings = self._reader.info, self._reader.warnings
         self._forward = self._session()
-        self._embed, self._soft = embed, soft
+        self._embed, self._passed, self._soft = embed, passed, soft
         self.seconds = self._forward.seconds
 
     def _session(self) -> Session:
@@ -102,6 +104,7 @@ class Passes:
         kind = type(next(iter(self._annotations.values())))
         for labels in self._annotations.values():
             check_annotation(labels, (self._reader.info.height, self._reader.info.width), kind)
+        _check_layouts(self._annotations)
         objects = {
             number
             for labels in self._annotations.values()
@@ -232,6 +235,8 @@ class Passes:
             region = session.carrier.region() if session.carrier and self._embed is None else None
             embedding = self._compute(frame.index, frame.image, region)
             laid.put(frame.index, session.carry(frame.index, embedding, frame.image, region))
+            if self._passed is not None:
+                self._passed()
         return laid
 
     @torch.inference_mode()
@@ -263,6 +268,25 @@ class Passes:
         if self._soft and isinstance(carrier, MaskCarrier):
             result.soft = {"labels": carried.labels.cpu().numpy(), "objects": list(carrier.objects)}
         return result
+
+
+def _check_layouts(annotations: Mapping[int, Any]) -> None:
+    """Raises InputError if annotations, all of one kind, name other points or have other channels."""
+    first, known = next(iter(annotations.items()))
+    for number, labels in annotations.items():
+        if isinstance(labels, Keypoints) and (labels.names, labels.instances) != (
+            known.names,
+            known.instances,
+        ):
+            raise InputError(
+                f"the annotations of frames {first} and {number} name other keypoints or instances: give "
+                "both all of them, without a place where they are not seen."
+            )
+        if isinstance(labels, Maps) and labels.values.shape[-1] != known.values.shape[-1]:
+            raise InputError(
+                f"the maps of frames {first} and {number} have {known.values.shape[-1]} and "
+                f"{labels.values.shape[-1]} values per pixel: give all maps the same number."
+            )
 
 
 def _result(frame: Frame, labels: Any, confidence: dict[Any, float]) -> Result:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Series = Mapping[str, NDArray[np.float64]]
@@ -21,8 +20,7 @@ DROP = 0.25  # ... and one that loses as much within `WINDOW` frames is on its w
 WINDOW = 10  # frames
 CALM = 0.05  # how far above its limits a confidence must rise before an alarm ends
 CANDIDATES = 200  # frames that are compared for a proposal, at equal distances in long videos
-AHEAD = 0.5  # share of its effect that a new annotation has on the frames before it in a forward pass
-SMOOTH = 5  # frames of the running median
+REACH = 0.5  # share of a stretch between annotations within which a new one makes a difference
 WORTH = 0.002  # expected gain, in confidence on average over all frames, below which nothing is proposed
 
 
@@ -114,23 +112,21 @@ def _alarm(key: str, values: NDArray[np.float64], start: int, last: int, before:
     return Alarm(key, start, last, before, float(values[start : last + 1].min()))
 
 
-def proposals(
-    series: Series, annotated: Collection[int], direction: str = "forward", count: int = 3
-) -> list[Proposal]:
+def proposals(series: Series, annotated: Collection[int], count: int = 3) -> list[Proposal]:
     """The frames to annotate next, the most useful first.
 
-    Loss is 1 - confidence. What has built up on the way from an annotation to frame t is expected to be gone
-    behind t once t is annotated, and what builds up after t to stay: there the loss falls by that of frame
-    t. On the other side of t, labels are expected to come back from it with what built up between: in a
-    pass in both directions they then have the smaller of the two losses, and in one direction, where frames
-    only attend to the annotation ahead, `AHEAD` of that is won. The frame with the largest sum of what is
-    won over all objects and frames is proposed, and the next one given that it is annotated. After a sudden
-    loss it is the frame where it sets in, with a steady one in a forward pass about the middle.
+    Loss is 1 - confidence. An annotation is expected to take away the loss of its own frame and, on both
+    sides, a share of the others' that falls linearly to nothing at `REACH` of the stretch that it lies in,
+    which goes from one annotated frame to the next or to the end of the video. (In a pass in one direction
+    too: frames attend to the annotation ahead of them.) The frame with the largest sum of what is won over
+    all objects and frames is proposed, and the next one given that it is annotated.
+
+    The rule and `REACH` were chosen by `tests/benchmarks/proposals.py`: frames of the largest loss, or where a
+    loss sets in, are worse than the middle of the video, since what is hard there stays hard.
 
     Args:
         series: confidences `[T]` by object, all of one length.
         annotated: positions of the annotated frames, at least one.
-        direction: "forward", "backward" or "both": the frames that an annotation reaches.
         count: how many at most; fewer if no more are worth it.
 
     Raises:
@@ -140,25 +136,23 @@ def proposals(
         raise ValueError("proposals need at least one annotated frame")
     if not series:
         return []
-    if direction == "backward":  # the same in a mirror
-        last = len(next(iter(series.values()))) - 1
-        mirrored = {key: values[::-1] for key, values in series.items()}
-        found = proposals(mirrored, [last - n for n in annotated], "forward", count)
-        return [Proposal(last - one.frame, one.gain) for one in found]
     given = sorted(annotated)
-    loss = np.stack([_smooth(1 - np.asarray(values, np.float64)) for values in series.values()])
-    length = loss.shape[1]
-    # At equal distances, and the last frame: where candidates are as good, the first one wins.
+    # Where nothing is expected of an object, nothing can be won.
+    loss = np.stack(
+        [1 - np.nan_to_num(np.asarray(values, np.float64), nan=1.0) for values in series.values()]
+    )
+    whole, loss = loss.size, loss.sum(axis=0)  # [T]
+    length = len(loss)
     candidates = sorted({round(t) for t in np.linspace(0, length - 1, min(length, CANDIDATES)).tolist()})
     chosen: list[Proposal] = []
     while len(chosen) < count:
         best: tuple[float, int, NDArray[np.float64]] | None = None
         for t in candidates:
             if t not in given:
-                after = _after(loss, t, given, direction)
-                gain = float((loss - after).sum()) / loss.size
+                won = loss * _share(t, given, length)
+                gain = float(won.sum()) / whole
                 if best is None or gain > best[0]:
-                    best = gain, t, after
+                    best = gain, t, loss - won
         if best is None or best[0] < WORTH:
             break
         chosen.append(Proposal(best[1], best[0]))
@@ -166,23 +160,10 @@ def proposals(
     return chosen
 
 
-def _smooth(loss: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Running median, `[T]`: one bad frame is no loss that has built up. 0 where nothing is expected."""
-    windows = sliding_window_view(np.pad(loss, SMOOTH // 2, mode="edge"), SMOOTH)
-    known = ~np.isnan(loss)
-    smooth = np.zeros(len(loss))
-    smooth[known] = np.nanmedian(windows[known], axis=1)
-    return smooth
-
-
-def _after(loss: NDArray[np.float64], t: int, given: list[int], direction: str) -> NDArray[np.float64]:
-    """The loss `[objects, T]` that is expected once frame `t` is annotated too."""
-    # Only the stretch between the neighbouring annotations changes.
-    low = max((n + 1 for n in given if n < t), default=0)
-    high = min((n for n in given if n > t), default=loss.shape[1])
-    after, built_up = loss.copy(), loss[:, t : t + 1]
-    after[:, t:high] = np.maximum(0, loss[:, t:high] - built_up)
-    before = loss[:, low:t]
-    back = np.minimum(before, np.maximum(0, built_up - before))
-    after[:, low:t] = back if direction == "both" else before + AHEAD * (back - before)
-    return after
+def _share(t: int, given: list[int], length: int) -> NDArray[np.float64]:
+    """The share `[T]` of each frame's loss that annotating frame `t` is expected to take away."""
+    low = max((n for n in given if n < t), default=-1)
+    high = min((n for n in given if n > t), default=length)
+    frames = np.arange(length)
+    share = np.maximum(0, 1 - np.abs(frames - t) / (REACH * (high - low)))
+    return np.where((frames > low) & (frames < high), share, 0)

@@ -45,12 +45,12 @@ def test_the_estimate_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(expect.time, "perf_counter", lambda: now[0])
     lines: list[str] = []
-    meter = Meter(100, 20, -1, None, lines.append)
+    meter = Meter(100, 20, None, lines.append)
     for index in range(20):
-        meter.result(index, computed=False)
+        meter.result(computed=False)
     for index in range(20, 60):
         now[0] += 0.5
-        meter.result(index, computed=True)
+        meter.result(computed=True)
     assert len(lines) == 1 and lines[0].startswith("expected: 0:40 min") and "at 2.0 frames/s" in lines[0]
 
 

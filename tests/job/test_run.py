@@ -92,7 +92,7 @@ def test_a_correction_gives_what_a_fresh_run_gives(
     first = {n: labels(kind, n) for n in (2, 6)}
     propagate_video(clip, first, lab, tmp_path / "out", Plan(direction))
     shown = sorted(p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith("."))
-    assert shown == sorted([*FILES[kind], "overlay.mp4", "report.json"])
+    assert shown == sorted([*FILES[kind], "overlay.mp4", "report.json", "report.png"])
     before = content(tmp_path / "out")
     more = {2: first[2], 6: first[6], 10: labels(kind, 10, off=1)}
     report = propagate_video(clip, more, lab, tmp_path / "out", Plan(direction, overwrite=True))
@@ -154,7 +154,7 @@ def test_whatever_decides_the_result_makes_it_new(
         annotations[10] = masks(10)
         annotations[10].ids[0, 0] = 9
     elif what == "settings":
-        tracker = Tracker("lab", lab.embedder, lab.settings.model_copy(update={"topk": 4}))
+        tracker = Tracker("lab", lab.embedder, lab.settings.model_copy(update={"topk": 3}))
     elif what == "video":
         with video.open("ab") as stream:
             stream.write(b"\0" * 8)

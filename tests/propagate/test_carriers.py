@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,9 @@ HEIGHT, WIDTH, STRIDE = 96, 128, 8
 FRAME = (HEIGHT, WIDTH)
 IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 # One pointer with all the weight: what it finds is what is there.
-SETTINGS = Propagation(context=(1,), point_context=(1,), topk=1, point_topk=1, radius=5, refine=False)
+SETTINGS = Propagation(
+    context=(1,), point_context=(1,), topk=1, point_topk=1, radius=5, refine=False, foreground=1
+)
 KINDS = (Masks, Keypoints, Boxes, Maps)
 LEFT, TOP, RIGHT, BOTTOM = 40, 24, 80, 64  # on the edges of cells
 
@@ -65,12 +68,14 @@ def flip(found: Any) -> Any:
 
 def close(found: Any, wanted: Any, pixels: float = 0.01) -> bool:
     """The same labels; places may differ by some pixels, or some pixels beside edges."""
+    known = (slice(None), slice(4 * STRIDE, None))  # what comes into view on the left has no true labels
     if isinstance(found, Masks):
-        return np.mean(found.ids != wanted.ids) <= 1e-3
+        return bool(np.mean(found.ids[known] != wanted.ids[known]) <= 5e-3)  # corners are rounded
     if isinstance(found, Maps):
-        inside = (slice(8, -8), slice(8, -8))
-        smooth = np.abs(found.values - wanted.values)[inside] < 0.01
-        return bool(smooth.mean() > 0.85)  # all but a band around the square's edges
+        around = np.ones((2 * STRIDE + 1, 2 * STRIDE + 1))
+        flat = cv2.dilate(wanted.values, around) == cv2.erode(wanted.values, around)  # away from edges
+        near = np.abs(found.values - wanted.values) < 0.01
+        return bool(near[known][flat[known]].all())
     name = "xyxy" if isinstance(found, Boxes) else "xy"
     return bool(np.abs(getattr(found, name) - getattr(wanted, name)).max() <= pixels)
 
@@ -133,7 +138,8 @@ def test_beside_an_annotation_its_own_pass_decides(kind: type[Any]) -> None:
             a, b = getattr(found, name), getattr(wanted, name)
             if name != "confidence" or wanted is not two:
                 torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
-    assert not close(carrier.read(first, IMAGE)[0], carrier.read(second, IMAGE)[0], 5)
+    name = "xy" if kind is Keypoints else "labels"
+    assert (getattr(first, name) - getattr(second, name)).abs().max() > 0.5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,7 +241,7 @@ class Case:
 def test_points_are_joined_where_they_agree(case: Case) -> None:
     carrier = make_carrier(Keypoints, SETTINGS, STRIDE)
     one, two = (
-        CarriedPoints(torch.tensor([[x, 3.0 + 0 * x]]), torch.tensor([sure]))
+        CarriedPoints(torch.tensor([[float(x), x - x + 3]]), torch.tensor([float(sure)]))
         for x, sure in (case.one, case.two)
     )
     found = carrier.fuse(one, two, case.share)

@@ -9,13 +9,12 @@ from torch import Tensor
 from vidtrack.labels import Masks
 from vidtrack.propagate.confidence import (
     CALIBRATION,
-    JOINT,
     MaskConfidence,
-    agreement,
     expected,
     joint,
     looks,
 )
+from vidtrack.propagate.fusion import FLOOR
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.propagate.propagator import Carried
 from vidtrack.propagate.settings import Propagation
@@ -78,7 +77,7 @@ def test_an_object_without_a_label_has_no_evidence() -> None:
     gone = labels.clone()
     gone[..., 0] += gone[..., 2]
     gone[..., 2] = 0
-    assert confidence.evidence(embedding(0), gone)[1].tolist() == [0, 0, 0]
+    assert confidence.evidence(embedding(0), gone)[1].tolist() == pytest.approx([FLOOR, 0, 0])
     assert confidence(embedding(0), gone)[1] < 0.05
     assert looks(embedding(0), gone)[1].norm() == 0
 
@@ -92,25 +91,24 @@ def test_embeddings_beside_the_labels_do_not_matter() -> None:
 
 
 def test_more_evidence_is_more_confidence() -> None:
-    assert all(weight > 0 for weight in (*CALIBRATION[1:], *JOINT[1:]))
+    assert all(weight > 0 for weight in CALIBRATION[1:])
     low, high = torch.tensor([0.0, 0, 0]), torch.tensor([1.0, 1, 1])
     assert expected(low, CALIBRATION) < 0.05 and expected(high, CALIBRATION) > 0.85
     assert expected(torch.zeros(4, 2, 3), CALIBRATION).shape == (4, 2)
-    one, two = torch.tensor([0.9]), torch.tensor([0.4])
-    assert torch.equal(joint(one, two, one), joint(two, one, one))
-    assert joint(one, two, torch.tensor([0.9])) > joint(one, two, torch.tensor([0.1]))
 
 
-def test_agreement_is_a_soft_iou() -> None:
+def test_two_passes_are_trusted_less_where_they_disagree() -> None:
     one, other = label_map(0, 3), label_map(1, 3)
-    one[..., 3] = other[..., 3] = 0
-    found = agreement(one, other)
-    for k in (1, 2):
-        pairs = list(zip(one[..., k].flatten().tolist(), other[..., k].flatten().tolist(), strict=True))
-        wanted = sum(min(pair) for pair in pairs) / sum(max(pair) for pair in pairs)
+    sure, less = torch.tensor([0.9, 0.4, 0.9]), torch.tensor([0.5, 0.6, 0.0])
+    assert torch.equal(joint(sure, less, one), joint(less, sure, one))
+    found = joint(sure, less, one)
+    for k in (1, 2, 3):
+        p = one[..., k].flatten().tolist()
+        wanted = max(float(sure[k - 1]), float(less[k - 1])) * (sum(v * v for v in p) / sum(p)) ** 0.5
         assert float(found[k - 1]) == pytest.approx(wanted, abs=1e-6)
-    assert found[2] == 1
-    assert torch.allclose(agreement(one, one), torch.ones(3))
+    assert (joint(sure, less, (one + other) / 2) < found).all()
+    one[..., 3] = 0
+    assert joint(sure, less, one)[2] == pytest.approx(0.9 * FLOOR**0.5)
 
 
 def carrier_and_frames() -> tuple[MaskCarrier, list[np.ndarray], list[Tensor], Masks]:
@@ -149,7 +147,7 @@ def test_two_passes_join_and_are_laid_aside_with_their_confidence() -> None:
     assert back.confidence.tolist() == pytest.approx(two.confidence.tolist(), abs=5e-4)
     fused = carrier.fuse(one, back, 0.5)
     assert fused.confidence is not None
-    wanted = joint(one.confidence, back.confidence, agreement(one.labels, back.labels))
+    wanted = joint(one.confidence, back.confidence, fused.labels)
     assert torch.equal(fused.confidence, wanted)
     plain = Carried(two.labels, two.similarity)
     assert carrier.unpack(carrier.pack(plain)).confidence is None

@@ -63,23 +63,17 @@ class Meter:
     Args:
         total: frames to do, a frame that is passed in both directions counting twice; None: unknown.
         known: how many of these need no computing.
-        latest: number of the frame before the first.
         progress: called with what is done and all there is to do.
         tell: called with one line of text.
-
-    Attributes:
-        latest: number of the frame of the latest result.
     """
 
     def __init__(
         self,
         total: int | None,
         known: int,
-        latest: int = -1,
         progress: Progress | None = None,
         tell: Tell | None = None,
     ) -> None:
-        self.latest = latest
         self._total, self._work = total, None if total is None else total - known
         self._progress, self._tell = progress, tell
         self._done = self._worked = 0
@@ -89,9 +83,8 @@ class Meter:
         """A frame of a backward pass is done."""
         self._count(True)
 
-    def result(self, index: int, computed: bool) -> None:
+    def result(self, computed: bool) -> None:
         """The result of a frame is there; `computed`: it was not known before."""
-        self.latest = index
         self._count(computed)
 
     def _count(self, computed: bool) -> None:

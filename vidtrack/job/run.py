@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from pretrain.errors import InputError
 from vidtrack.ahead import Embed
 from vidtrack.benchmark.environment import peak_memory_mb, versions
@@ -78,8 +75,12 @@ def propagate_video(
             if stopped is not None and next(reuse.from_folder(partial), None) is None:
                 run.tell(f"nothing in {partial.name} is of use: no stretch between annotations was finished")
             meter = run.meter(reuse)
-            embed = run.embed(video, meter)
-            options: dict[str, Any] = {"embed": embed, "known": reuse.known, "reused": frozenset(reuse.runs)}
+            options: dict[str, Any] = {
+                "embed": run.embed(video),
+                "passed": meter.backward,
+                "known": reuse.known,
+                "reused": frozenset(reuse.runs),
+            }
             return run.carry(video, partial, manifest, reuse, meter, options)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(run.stopped(partial, manifest)) from stop
@@ -193,9 +194,9 @@ class _Run:
     def meter(self, reuse: Reuse) -> Meter:
         """What counts the frames of this run."""
         total = self.frames
-        if total is not None and self.tracker.embedder is not None and self.caching:
+        if total is not None:
             total += sum(self._backward_lengths(reuse))
-        return Meter(total, reuse.frames, self.plan.start - 1, self.progress, self.tell)
+        return Meter(total, reuse.frames, self.progress, self.tell)
 
     @property
     def caching(self) -> bool:
@@ -203,8 +204,8 @@ class _Run:
         again = self.plan.direction != "forward" or len(self.given.labels) > 1
         return bool(self.plan.cache_bytes) and again
 
-    def embed(self, video: Path, meter: Meter) -> Embed | None:
-        """The embedder behind its cache, which also sees the frames of backward passes go by.
+    def embed(self, video: Path) -> Embed | None:
+        """The embedder behind its cache.
 
         A single forward pass needs each embedding once, and of that only a part: it has no cache, None.
         """
@@ -213,16 +214,7 @@ class _Run:
             return None
         key = embedding_key(video, self.tracker)
         self.cache = EmbeddingCache(default_folder(), key, self.plan.cache_bytes)
-        cached = self.cache.wrap(embedder, self.tracker.settings.size)
-        annotated = frozenset(self.given.labels)
-
-        def embed(index: int, image: np.ndarray, region: Tensor | None = None) -> Tensor:
-            embedding = cached(index, image, region)
-            if index > meter.latest + 1 and index not in annotated:
-                meter.backward()
-            return embedding
-
-        return embed
+        return self.cache.wrap(embedder, self.tracker.settings.size)
 
     def carry(
         self,
@@ -253,7 +245,7 @@ class _Run:
                     writer.put(result, known)
                     waiting += time.perf_counter() - handed
                     computed += known is None and result.index not in self.given.labels
-                    meter.result(result.index, computed=known is None)
+                    meter.result(computed=known is None)
                 handed = time.perf_counter()
                 told = writer.close()
                 waiting += time.perf_counter() - handed

@@ -40,7 +40,7 @@ class Trust:
         self.annotated = [number - self._first for number in labels]
         self.series = confidence_series(frames, labels, direction)
         self.alarms: list[Alarm] = alarms(self.series, self.annotated)
-        self.proposals: list[Proposal] = proposals(self.series, self.annotated, direction)
+        self.proposals: list[Proposal] = proposals(self.series, self.annotated)
 
     def describe(self) -> dict[str, Any]:
         """The part of `report.json`: `alarms` and `annotate_next`."""

@@ -2,8 +2,8 @@
 
 Three things are seen without a second pass. The label of an object that is followed well is decided (its
 probabilities are near 1), looks on average like it did where it was annotated, and is in one piece. A
-logistic regression turns them into an expected J, `CALIBRATION`; where two passes meet, their agreement
-enters, `JOINT`. Both were fitted by
+logistic regression turns them into an expected J; where two passes meet, their agreement enters, see `joint`.
+The coefficients were fitted by
 
     python tests/benchmarks/trust.py --data $VIDTRACK_DATA/eval
 
@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidtrack.propagate.fusion import decidedness
+
 # Bias, then the weights of decidedness, likeness and wholeness.
-CALIBRATION = (-10.31, 4.76, 6.83, 1.19)
-# Bias, then the weights of the two passes' expected J (the surer one's, the other's) and of their agreement.
-JOINT = (-3.0, 3.0, 1.0, 2.0)
+CALIBRATION = (-10.29, 4.77, 6.83, 1.17)
 INSIDE = 0.5  # cells with more of an object's label than this are its pieces
 
 
@@ -50,17 +50,17 @@ class MaskConfidence:
             labels: carried label map `[h, w, 1 + objects]`, channel 0 background.
 
         Returns:
-            Per object its decidedness (mean probability where the object is, weighted by itself), likeness
-            (cosine of its mean embedding with that of the annotation, the more alike one if there are two)
-            and wholeness (share of its cells in the largest connected piece). All 0 for one without a label.
+            Per object its decidedness (see `vidtrack.propagate.fusion`), likeness (cosine of its mean
+            embedding with that of the annotation, the more alike one if there are two) and wholeness (share
+            of its cells in the largest connected piece). The last two are 0 for one without a label.
         """
         objects = labels[..., 1:]
-        mass = objects.sum(dim=(0, 1))
-        decided = objects.square().sum(dim=(0, 1)) / mass.clamp(min=1e-6)
         now = looks(embedding, labels)
         alike = torch.stack([(now * then).sum(dim=-1) for then in self._looks]).amax(dim=0).clamp(0, 1)
         whole = [_wholeness(inside) for inside in (objects > INSIDE).permute(2, 0, 1).cpu().numpy()]
-        return torch.stack([decided, alike, torch.tensor(whole, device=labels.device)], dim=-1)
+        return torch.stack(
+            [decidedness(labels[..., 1:]), alike, torch.tensor(whole, device=labels.device)], dim=-1
+        )
 
     def __call__(self, embedding: Tensor, labels: Tensor) -> Tensor:
         """Expected J of each object, float32 `[objects]` in 0..1; arguments as `evidence`."""
@@ -75,22 +75,18 @@ def looks(embedding: Tensor, labels: Tensor) -> Tensor:
     return F.normalize(weights.T @ seen, dim=-1)
 
 
-def agreement(one: Tensor, other: Tensor) -> Tensor:
-    """Soft IoU of the objects of two label maps `[h, w, 1 + objects]`: `[objects]`; both empty: 1."""
-    both = torch.minimum(one, other)[..., 1:].sum(dim=(0, 1))
-    either = torch.maximum(one, other)[..., 1:].sum(dim=(0, 1))
-    return torch.where(either > 0, both / either.clamp(min=1e-6), torch.ones_like(either))
-
-
-def joint(one: Tensor, other: Tensor, agree: Tensor) -> Tensor:
+def joint(one: Tensor, other: Tensor, labels: Tensor) -> Tensor:
     """Expected J of what two passes make together, `[objects]`.
+
+    It is that of the surer pass times the root of how decided the joined labels are: where the passes
+    disagree these are in between. (Weights for both passes and their overlap, fitted like `CALIBRATION`,
+    foretold J of left-out sequences worse than this rule without any.)
 
     Args:
         one, other: expected J of each pass, `[objects]`.
-        agree: see `agreement`.
+        labels: joined label map `[h, w, 1 + objects]`.
     """
-    surer, less = torch.maximum(one, other), torch.minimum(one, other)
-    return expected(torch.stack([surer, less, agree], dim=-1), JOINT)
+    return torch.maximum(one, other) * decidedness(labels[..., 1:]).sqrt()
 
 
 def expected(evidence: Tensor, coefficients: Sequence[float]) -> Tensor:

@@ -12,7 +12,7 @@ from vidtrack.geometry import working_size
 from vidtrack.labels.masks import Masks
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.carrier import Carrier, Confidence
-from vidtrack.propagate.confidence import MaskConfidence, agreement, joint
+from vidtrack.propagate.confidence import MaskConfidence, joint
 from vidtrack.propagate.fusion import decidedness, mean
 from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.readout import winners
@@ -98,11 +98,11 @@ class MaskCarrier(Carrier[Masks, Carried]):
         objects = mixed.labels[..., 1:]
         objects = objects / objects.sum(dim=-1, keepdim=True).clamp(min=1)
         background = 1 - objects.sum(dim=-1, keepdim=True)
+        labels = torch.cat([background, objects], dim=-1)
         confidence = None
         if earlier.confidence is not None and later.confidence is not None:
-            agree = agreement(earlier.labels, later.labels)
-            confidence = joint(earlier.confidence, later.confidence, agree)
-        return Carried(torch.cat([background, objects], dim=-1), mixed.similarity, confidence)
+            confidence = joint(earlier.confidence, later.confidence, labels)
+        return Carried(labels, mixed.similarity, confidence)
 
     def pack(self, carried: Carried) -> dict[str, np.ndarray]:
         """One byte per probability and similarity, half precision for the confidence."""
