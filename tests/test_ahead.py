@@ -53,7 +53,8 @@ def test_nothing_is_done_ahead_on_one_core_or_another_device(threads: int, devic
     ahead = EmbedAhead(number, torch.device(device))
     assert not ahead.on
     ahead.submit(1, IMAGE, None)
-    assert ahead.take(1) is None
+    taken = ahead.take(1)
+    assert taken is not None and taken[0] == 1 and taken[1] is None
     with ahead.sharing():
         assert torch.get_num_threads() == threads
     ahead.close()

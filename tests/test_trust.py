@@ -85,7 +85,11 @@ def test_the_next_proposal_takes_the_ones_before_for_granted() -> None:
     values = np.full(120, 0.95)
     values[20:40], values[80:120] = 0.4, 0.3
     first, second = proposals({"1": values}, [0], 2)
-    assert 80 <= first.frame and second.frame <= 60 and first.gain > second.gain > 0
+    assert first.frame >= 80 and second.frame <= 60 and first.gain > second.gain > 0
+    share = np.maximum(0, 1 - np.abs(np.arange(120) - first.frame) / (REACH * 120))
+    share[0] = 0
+    left = 1 - (1 - values) * (1 - share)
+    assert second == proposals({"1": left}, [0, first.frame], 1)[0]
     assert proposals({"1": np.ones(50)}, [0]) == []
     assert proposals({}, [0]) == []
     assert proposals({"1": values}, range(120)) == []

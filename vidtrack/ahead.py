@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ class EmbedAhead:
     """Embeddings of frames to come, made one at a time in a thread of its own.
 
     A network keeps several cores busy, many small steps on cells don't: side by side they take about as long
-    as the longer of the two. On one core, or with the network on another device, nothing is done ahead.
+    as the longer of the two. On one core, or with the network on another device, nothing is done ahead, but
+    the regions are the same, and so is the result.
 
     Args:
         embed: makes the embedding.
@@ -30,19 +32,22 @@ class EmbedAhead:
         self._own = max(1, self._all // 2)
         self.on = device.type == "cpu" and self._all > 1
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="embed") if self.on else None
-        self._waiting: dict[int, tuple[Tensor | None, Future[Tensor]]] = {}
+        self._waiting: dict[int, tuple[Tensor | None, Callable[[], Tensor]]] = {}
 
     def submit(self, index: int, image: np.ndarray, region: Tensor | None) -> None:
         """Begin with a frame, which will be taken."""
-        if self._executor is not None:
-            self._waiting[index] = region, self._executor.submit(self._work, index, image, region)
+        if self._executor is None:
+            self._waiting[index] = region, partial(self._embed, index, image, region)
+        else:
+            future: Future[Tensor] = self._executor.submit(self._work, index, image, region)
+            self._waiting[index] = region, future.result
 
     def take(self, index: int) -> tuple[Tensor, Tensor | None] | None:
         """The embedding of a frame that was submitted and its region; None if it was not."""
         if index not in self._waiting:
             return None
-        region, future = self._waiting.pop(index)
-        return future.result(), region
+        region, embedding = self._waiting.pop(index)
+        return embedding(), region
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

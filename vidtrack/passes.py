@@ -163,7 +163,7 @@ class Passes:
 
     def _begin(self, frame: Frame, span: Span, embedder: EmbedAhead, later: int) -> None:
         """Start to embed a frame that will be carried to, before the one before it is labelled."""
-        if self._goes_forward(span) and span not in self._reused and embedder.on:
+        if self._goes_forward(span) and span not in self._reused:
             carrier = self._forward.carrier
             assert carrier is not None
             region = carrier.region(later) if self._embed is None else None

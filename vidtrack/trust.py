@@ -121,8 +121,9 @@ def proposals(series: Series, annotated: Collection[int], count: int = 3) -> lis
     too: frames attend to the annotation ahead of them.) The frame with the largest sum of what is won over
     all objects and frames is proposed, and the next one given that it is annotated.
 
-    The rule and `REACH` were chosen by `tests/benchmarks/proposals.py`: frames of the largest loss, or where a
-    loss sets in, are worse than the middle of the video, since what is hard there stays hard.
+    The rule and `REACH` were chosen among several on DAVIS-2016-dev: frames of the largest loss, or those
+    where a loss sets in, gained less than the middle of the video. `tests/benchmarks/proposals.py` measures
+    what is gained.
 
     Args:
         series: confidences `[T]` by object, all of one length.

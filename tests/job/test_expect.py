@@ -46,9 +46,9 @@ def test_the_estimate_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expect.time, "perf_counter", lambda: now[0])
     lines: list[str] = []
     meter = Meter(100, 20, None, lines.append)
-    for index in range(20):
+    for _ in range(20):
         meter.result(computed=False)
-    for index in range(20, 60):
+    for _ in range(40):
         now[0] += 0.5
         meter.result(computed=True)
     assert len(lines) == 1 and lines[0].startswith("expected: 0:40 min") and "at 2.0 frames/s" in lines[0]

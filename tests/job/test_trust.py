@@ -44,6 +44,7 @@ def test_zero_where_an_object_is_missed_and_nan_where_it_is_not(
 def test_frames_are_numbered_as_in_the_video() -> None:
     values = [1.0] + [0.9] * 20 + [0.2] * 20
     trust = Trust(records([{"1": v} for v in values], start=100), {100: masks(0, (1,))}, "forward")
+    assert trust.annotated == [0]
     told = trust.describe()
     assert [(a["object"], a["first"], a["last"], a["lowest"]) for a in told["alarms"]] == [
         ("1", 121, 140, 0.2)

@@ -54,6 +54,7 @@ def pieces(inside: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("ahead", [False, True])
 def test_evidence_by_its_definition(ahead: bool) -> None:
     frames, maps = [embedding(n) for n in range(3)], [label_map(n) for n in range(3)]
+    frames[2] = F.normalize(frames[1] + 0.5 * frames[2], dim=-1)  # more like the annotation ahead
     confidence = MaskConfidence()
     confidence.annotate(frames[0], maps[0])
     if ahead:

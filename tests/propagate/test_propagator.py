@@ -105,29 +105,38 @@ def test_memory_keeps_annotations_and_frames_at_its_distances() -> None:
         memory.add(kept(index))
     assert seen() == [0, 9, 7, 4]
     memory.look_ahead(kept(20))
-    assert seen() == [0, 20, 9, 7, 4]
+    assert seen() == [0, 9, 7, 4]  # the annotation ahead is farther than the one behind
+    memory.add(kept(10))
+    assert seen() == [0, 10, 8, 5]
+    memory.add(kept(11))
+    assert seen() == [0, 20, 11, 9, 6]
     memory.annotate(kept(20))
     assert seen() == [20]  # nothing before an annotation matters after it
     for index in range(21, 24):
         memory.add(kept(index))
     assert seen() == [20, 23, 21]
+    memory.look_ahead(kept(10))  # a backward pass
+    assert not memory.nearer_ahead()
     assert len(memory.recent) <= 6
 
 
-def test_an_annotation_ahead_is_attended_to() -> None:
-    """Behind says nothing of the object; ahead shows it: frames on the way find it there."""
-    frames = video(4, 10, 12)
-    empty = torch.zeros(10, 12, 2)
+def test_an_annotation_ahead_is_attended_to_from_half_way_on() -> None:
+    """Behind says nothing of the object; ahead shows it: frames near it find it there."""
+    frames = video(6, 10, 16)
+    empty = torch.zeros(10, 16, 2)
     empty[..., 0] = 1
     shown = empty.clone()
-    shown[2:5, 6:9] = torch.tensor([0.0, 1.0])
+    shown[2:5, 7:10] = torch.tensor([0.0, 1.0])
     settings = Propagation(context=(1,), radius=3, topk=2)
     alone, helped = Propagator(settings), Propagator(settings)
     alone.annotate(0, frames[0], empty)
     helped.annotate(0, frames[0], empty)
-    helped.look_ahead(3, frames[3], shown)
-    assert alone.step(2, frames[2]).labels[..., 1].max() == 0
-    assert helped.step(2, frames[2]).labels[2:5, 5:8, 1].mean() > 0.4
+    helped.look_ahead(5, frames[5], shown)
+    for t in (1, 2, 3):
+        assert helped.step(t, frames[t]).labels[..., 1].max() == 0
+        alone.step(t, frames[t])
+    assert alone.step(4, frames[4]).labels[..., 1].max() == 0
+    assert helped.step(4, frames[4]).labels[2:5, 6:9, 1].mean() > 0.4
 
 
 def test_labels_may_be_any_values() -> None:

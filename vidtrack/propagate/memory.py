@@ -51,15 +51,25 @@ class Memory:
         self.recent.append(kept)
 
     def look_ahead(self, kept: Kept | None) -> None:
-        """The next annotation of the pass, which the frames until there attend to; None: there is none."""
+        """The next annotation of the pass, attended to from half-way on; None: there is none."""
         self.ahead = kept
 
     def add(self, kept: Kept) -> None:
         """Add a frame; the oldest of the recent ones goes."""
         self.recent.append(kept)
 
+    def nearer_ahead(self) -> bool:
+        """The pass has come nearer to the annotation ahead than to the one behind: from here on it helps.
+
+        Before, what it shows lies elsewhere, and background that has no match behind would point to it.
+        """
+        if self.behind is None or self.ahead is None:
+            return False
+        now = self.recent[-1].index
+        return abs(self.ahead.index - now) < abs(now - self.behind.index)
+
     def frames(self) -> list[Kept]:
         """The frames to attend to, each once, annotated ones first."""
         recent = [self.recent[-gap] for gap in self.gaps if gap <= len(self.recent)]
-        annotated = [kept for kept in (self.behind, self.ahead) if kept is not None]
+        annotated = [kept for kept in (self.behind, self.ahead if self.nearer_ahead() else None) if kept]
         return annotated + [kept for kept in recent if all(kept is not other for other in annotated)]
