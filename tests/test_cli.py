@@ -267,8 +267,10 @@ def test_propagate_imports_nothing_of_training(clip: Path) -> None:
 
 def test_an_interrupted_run_leaves_nothing(clip: Path) -> None:
     with VideoWriter(clip / "long.mp4", 96, 64, Fraction(30)) as writer:
-        for _ in range(4000):
-            writer.write(np.full((64, 96, 3), 90, np.uint8))
+        image = np.full((64, 96, 3), 90, np.uint8)
+        image[16:48, 8:40] = (220, 120, 30)  # the object stays, so that each frame costs some time
+        for _ in range(6000):
+            writer.write(image)
     command = [*VIDTRACK, "propagate", "--mask", "first.png", "long.mp4", "--tracker", "lab"]
     process = subprocess.Popen(
         command, cwd=clip, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
