@@ -3,7 +3,8 @@
     python tests/benchmarks/keypoints.py --data $VIDTRACK_DATA/eval --tracker default lab copy lk
 
 `copy` repeats the given labels. `lk` is optical flow after Lucas & Kanade in pyramids (Bouguet 2001), as in
-OpenCV, from frame to frame. Any other name is loaded by `vidtrack.load`.
+OpenCV, from frame to frame. `crw`, `dino` and `vfs` are the default tracker with that preset. Any other name
+is loaded by `vidtrack.load`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vidtrack.benchmark.boxes import BoxSet
 from vidtrack.benchmark.pose import PoseSet
 from vidtrack.labels.boxes import Boxes
 from vidtrack.labels.keypoints import Keypoints
+from vidtrack.propagate.presets import VARIANTS
 from vidtrack.video import read_image
 
 TRACKERS = ("default", "lab", "copy", "lk")
@@ -68,7 +70,7 @@ def load_sets(data: Path) -> dict[str, PoseSet | BoxSet]:
 def measure(name: str, sets: dict[str, PoseSet | BoxSet]) -> dict[str, tuple[int, float]]:
     """Number of scored points or boxes and their score 0..1, by row of the table."""
     baselines = {"copy": copy, "lk": lucas_kanade}
-    tracker = None if name in baselines else vidtrack.load(name)
+    tracker = None if name in baselines else load(name)
     rows = {}
     for title, sequence in sets.items():
         found = baselines[name](sequence) if tracker is None else propagate(tracker, sequence)
@@ -86,6 +88,11 @@ def measure(name: str, sets: dict[str, PoseSet | BoxSet]) -> dict[str, tuple[int
             row = f"{title}: {kind[sequence.protocol]}@{sequence.alpha:g}{part}"
             rows[row] = result["points"], result["PCK"]
     return rows
+
+
+def load(name: str) -> vidtrack.Tracker:
+    """A tracker by its name, or the default one with a preset of the literature."""
+    return vidtrack.load(preset=name) if name in VARIANTS else vidtrack.load(name)
 
 
 def propagate(tracker: vidtrack.Tracker, sequence: PoseSet | BoxSet) -> Labels:

@@ -13,7 +13,7 @@ from vidtrack.geometry import to_cells, to_pixels, working_size
 from vidtrack.labels.boxes import Boxes
 from vidtrack.propagate.carrier import Carrier, Confidence
 from vidtrack.propagate.fusion import decidedness, mean
-from vidtrack.propagate.propagator import MIN_MASS, Carried, Propagator
+from vidtrack.propagate.propagator import Carried, Propagator, drop_faint
 from vidtrack.propagate.settings import Propagation
 
 INSIDE = 0.5  # a pixel with at least this share of an object's label is in its box
@@ -32,7 +32,7 @@ class BoxCarrier(Carrier[Boxes, Carried]):
         self.settings, self.stride = settings, stride
         self.objects = list(objects)
         self._behind: frozenset[int] = frozenset()  # the objects that the annotation behind has
-        self._propagator = Propagator(settings, finish=_drop_faint)
+        self._propagator = Propagator(settings, finish=drop_faint)
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
         """A box without place (nan) is not in the frame."""
@@ -124,7 +124,3 @@ def _trust(carried: Carried) -> Tensor:
     """How well a cell is recognised, times the decidedness of each object, both squared: `[h, w, K]`."""
     recognised = carried.similarity.clamp(min=0).square() + 1e-3
     return recognised[..., None] * decidedness(carried.labels).square()
-
-
-def _drop_faint(rows: Tensor) -> Tensor:
-    return rows * (rows >= MIN_MASS)

@@ -13,7 +13,7 @@ from torch import Tensor
 from vidtrack.geometry import cell_to_pixel, pixel_to_cell, rescale_points, working_size
 from vidtrack.labels.keypoints import Keypoints
 from vidtrack.propagate.carrier import Carrier, Confidence
-from vidtrack.propagate.propagator import MIN_MASS, Propagator
+from vidtrack.propagate.propagator import Propagator, drop_faint
 from vidtrack.propagate.settings import Propagation
 
 SPREAD = 0.7  # standard deviation of a point's heat map in cells
@@ -57,7 +57,7 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         self.settings, self.stride = settings, stride
         update = {"context": settings.point_context, "topk": settings.point_topk}
         own = settings.model_copy(update=update)
-        self._propagator = Propagator(own, finish=_drop_faint, labelled=_has_mass, fill=0)
+        self._propagator = Propagator(own, finish=drop_faint, labelled=_has_mass, fill=0)
         self._latest: Keypoints | None = None
         self._xy = torch.zeros(0, 2)
         self._seen = torch.zeros(0, 1)  # descriptor of each point in its annotation
@@ -176,7 +176,7 @@ def heat_maps(xy: Tensor, shape: tuple[int, ...]) -> Tensor:
     """
     y, x = torch.meshgrid(*(torch.arange(n, device=xy.device) for n in shape), indexing="ij")
     squared = (x[..., None] - xy[:, 0]) ** 2 + (y[..., None] - xy[:, 1]) ** 2  # [h, w, N]
-    return _drop_faint(torch.exp(-squared / (2 * SPREAD**2)).nan_to_num(0).float())
+    return drop_faint(torch.exp(-squared / (2 * SPREAD**2)).nan_to_num(0).float())
 
 
 def peaks(maps: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,10 +241,6 @@ def sharpen(xy: Tensor, embedding: Tensor, seen: Tensor) -> Tensor:
     scores = (sample(embedding, xy[:, None] + moves) * seen[:, None]).sum(dim=-1) / TEMPERATURE  # [N, M]
     weight = (scores - moves.square().sum(dim=-1) / (2 * MOVE**2)).softmax(dim=1)
     return xy + weight @ moves
-
-
-def _drop_faint(rows: Tensor) -> Tensor:
-    return rows * (rows >= MIN_MASS)
 
 
 def _has_mass(maps: Tensor) -> Tensor:

@@ -174,10 +174,15 @@ def spread(cells: Tensor, reach: int) -> Tensor:
     return F.max_pool2d(wide, (2 * reach + 1, 1), stride=1, padding=(reach, 0))[0, 0] > 0
 
 
+def drop_faint(rows: Tensor) -> Tensor:
+    """Values fainter than `MIN_MASS` to zero, for labels that don't share a cell among them."""
+    return rows * (rows >= MIN_MASS)
+
+
 def normalise(labels: Tensor) -> Tensor:
     """Objects fainter than `MIN_MASS` to zero, then each row `[n, K]` to sum 1 (no label: background)."""
     objects = labels[:, 1:]
-    objects = objects * (objects >= MIN_MASS)
+    objects = drop_faint(objects)
     background = labels[:, :1]
     total = background + objects.sum(dim=1, keepdim=True)
     background = torch.where(total > 0, background, torch.ones_like(background))
