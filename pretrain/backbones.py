@@ -1,4 +1,4 @@
-"""Backbones: torchvision ResNet trunks that return feature maps, their files, and foreign checkpoints.
+"""Backbones: ResNet trunks that return feature maps, their files, and foreign checkpoints.
 
 A trunk keeps torchvision's parameter names, so any standard ResNet checkpoint loads unchanged.
 """
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pretrain.errors import InputError
+from pretrain.resnet import BLOCKS, initialise, layers, stem
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 LAYERS: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")
-ARCHES = ("resnet18", "resnet34", "resnet50")
+ARCHES = tuple(BLOCKS)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -58,24 +58,25 @@ class ResNet(nn.Module):
         super().__init__()
         if arch not in ARCHES:
             raise InputError(f"there is no backbone {arch!r}: choose one of {', '.join(ARCHES)}.")
-        net = getattr(torchvision.models, arch)(zero_init_residual=zero_init)
         self.arch, self.input, self.last, self.stride_one = arch, input, last, tuple(stride_one)
-        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.conv1, self.bn1, self.relu = stem(), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        made = layers(arch)
+        initialise(self.conv1, made, zero_init)
         if input == "l":
-            self.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+            self.conv1 = stem(1)
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.channels: dict[str, int] = {}
         self.strides: dict[str, int] = {}
         stride = 4
-        for name in LAYERS[: LAYERS.index(last) + 1]:
-            layer = getattr(net, name)
+        for name, layer in zip(LAYERS[: LAYERS.index(last) + 1], made, strict=False):
             if name in stride_one:
                 _keep_resolution(layer)
             elif name != "layer1":
                 stride *= 2
             setattr(self, name, layer)
             self.strides[name] = stride
-            block = layer[-1]
+            block: Any = layer[-1]
             self.channels[name] = (block.conv3 if hasattr(block, "conv3") else block.conv2).out_channels
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if input == "rgb" else ((0.5,), (0.25,))
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

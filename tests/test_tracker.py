@@ -184,11 +184,22 @@ def test_sizes_must_agree(lab: Tracker) -> None:
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     save_tracker(path, VideoColorizer(Model()), {"radius": 5, "context": 3}, {})
-    tracker = load(path, device="cpu", radius=7, topk=None, size="native")
+    tracker = load(path, device="cpu", radius=7, margin=None, size="native")
     assert (tracker.settings.radius, tracker.settings.context) == (7, (1, 2, 3))
-    assert tracker.settings.size is None
+    assert tracker.settings.size is None and tracker.settings.margin is None
     assert tracker.describe()["weights"] == tracker.weights
     assert tracker.weights is not None
+
+
+def test_changed_settings_leave_the_tracker_as_it_is() -> None:
+    tracker = load("lab", topk=7)
+    other = tracker.changed("fast", context="1,2", topk=3)
+    assert other.embedder is tracker.embedder and tracker.settings.topk == 7
+    assert (other.settings.size, other.settings.topk, other.settings.point_topk) == (384, 3, 3)
+    assert other.settings.context == other.settings.point_context == (1, 2)
+    assert load("lab").changed(preset="dino").settings == load("lab", preset="dino").settings
+    with pytest.raises(InputError, match="--topk"):
+        tracker.changed(topk=0)
 
 
 @pytest.mark.parametrize(

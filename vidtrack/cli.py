@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vidtrack import __version__
-from vidtrack.commands.benchmark import davis
+from vidtrack.commands.benchmark import boxes, davis, parts, points, pose
 from vidtrack.commands.colorize import colorize
 from vidtrack.commands.demo import demo
 from vidtrack.commands.look import frame, info
@@ -60,7 +60,8 @@ app.command()(frame)
 app.command()(info)
 app.command()(train)
 app.command()(demo)
-benchmark_app.command()(davis)
+for measure in (davis, pose, parts, points, boxes):
+    benchmark_app.command()(measure)
 
 if __name__ == "__main__":
     main()

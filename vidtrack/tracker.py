@@ -39,6 +39,20 @@ class Tracker:
     ) -> None:
         self.name, self.embedder, self.settings, self.weights = name, embedder, settings, weights
 
+    def changed(self, quality: str | None = None, preset: str | None = None, **settings: Any) -> Tracker:
+        """A tracker with the same embedder and other settings.
+
+        Args:
+            quality: "fast", "default" or "best", see `QUALITIES`; stronger than the tracker file's settings.
+            preset: "crw", "dino" or "vfs", see `vidtrack.propagate.presets`; stronger than `quality`.
+            **settings: fields of `Propagation`, the strongest; "native" is a word for `size=None`.
+
+        Raises:
+            InputError: an unknown word or an impossible setting.
+        """
+        now = _settings(self.settings.model_dump(), _changes(quality, preset, settings))
+        return Tracker(self.name, self.embedder, now, self.weights)
+
     def session(self) -> Session:
         """A new session: frames come one by one."""
         return Session(self.embedder, self.settings)
@@ -134,9 +148,7 @@ def load(
         threads: CPU threads of torch; None leaves torch's choice.
         precision: of the project's own networks: "auto" (the fastest that the device computes well),
             "int8", "bfloat16" or "float32".
-        quality: "fast", "default" or "best", see `QUALITIES`; stronger than the tracker file's settings.
-        preset: "crw", "dino" or "vfs", see `vidtrack.propagate.presets`; stronger than `quality`.
-        **settings: propagation settings, see `Propagation`; the strongest. None leaves them.
+        quality, preset, **settings: see `Tracker.changed`.
 
     Raises:
         InputError: unknown tracker, unusable file, a device that is not there, or an impossible setting.
@@ -144,22 +156,19 @@ def load(
     if threads is not None:
         torch.set_num_threads(threads)
     where = choose_device(device)
-    name = str(tracker)
-    changed = {**_of_quality(quality), **_of_preset(preset)}
-    changed |= {key: value for key, value in settings.items() if value is not None}
-    for name_ in ("context", "topk"):  # said explicitly, they hold for every kind of label
-        if settings.get(name_) is not None:
-            changed[f"point_{name_}"] = settings[name_]
-    if changed.get("size") == "native":
-        changed["size"] = None
+    _changes(quality, preset, settings)  # a misspelt word is told before anything is loaded
+    return _load(str(tracker), where, precision).changed(quality, preset, **settings)
+
+
+def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
     if name == "copy":
-        return Tracker(name, None, _settings({}, changed))
+        return Tracker(name, None, Propagation())
     if name == "lab":
-        return Tracker(name, LabEmbedder(where), _settings({}, changed))
+        return Tracker(name, LabEmbedder(where), Propagation())
     if name.startswith(("timm:", "random:")):
         from vidtrack.model.external import load_external
 
-        return Tracker(name, load_external(name, where), _settings({}, changed))
+        return Tracker(name, load_external(name, where), Propagation())
     path = default_weights() if name == DEFAULT else Path(name)
     if not path.is_file():
         raise InputError(
@@ -169,10 +178,21 @@ def load(
     if not is_tracker_file(path):
         from vidtrack.model.external import load_foreign
 
-        return Tracker(name, load_foreign(path, where), _settings({}, changed), sha256(path))
+        return Tracker(name, load_foreign(path, where), Propagation(), sha256(path))
     file = load_tracker(path)
     embedder = NetworkEmbedder(file.model, where, precision)
-    return Tracker(name, embedder, _settings(file.propagation, changed), sha256(path))
+    return Tracker(name, embedder, _settings(file.propagation, {}), sha256(path))
+
+
+def _changes(quality: str | None, preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that change, by name."""
+    changed = {**_of_quality(quality), **_of_preset(preset), **settings}
+    for name in ("context", "topk"):  # said explicitly, they hold for every kind of label
+        if name in settings:
+            changed.setdefault(f"point_{name}", settings[name])
+    if changed.get("size") == "native":
+        changed["size"] = None
+    return changed
 
 
 def _of_quality(quality: str | None) -> dict[str, Any]:

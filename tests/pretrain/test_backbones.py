@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 
-from pretrain.backbones import build, save_backbone
+from pretrain.backbones import ResNet, build, save_backbone
 from pretrain.errors import InputError
 
 
@@ -32,6 +32,17 @@ def test_whole_trunk_equals_torchvision(arch: str, tmp_path: Path) -> None:
     normal = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(image)
     pooled = ours(image)["layer4"].mean(dim=(2, 3))
     torch.testing.assert_close(theirs.fc(pooled), theirs(normal), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("zero_init", [False, True])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
+def test_a_seed_gives_the_weights_that_torchvision_gives(arch: str, zero_init: bool) -> None:
+    torch.manual_seed(3)
+    theirs = getattr(torchvision.models, arch)(zero_init_residual=zero_init).state_dict()
+    torch.manual_seed(3)
+    ours = ResNet(arch, zero_init=zero_init).state_dict()
+    assert list(ours) == [key for key in theirs if not key.startswith("fc.")]
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 @pytest.mark.parametrize(

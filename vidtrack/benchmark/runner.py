@@ -1,10 +1,11 @@
-"""Run a tracker over a data set, keep its masks and scores; an interrupted run goes on where it stopped.
+"""Run trackers over a task, keep their predictions and scores; an interrupted run goes on where it stopped.
 
-    OUT/results.json                  scores, settings, versions, speed (keys: see `run_davis`)
-    OUT/results.csv                   the official keys of each sequence
-    OUT/masks/<sequence>/<frame>.png  the tracker's masks
+    OUT/results.json                     scores, settings, versions, speed (keys: see `run`)
+    OUT/results.csv                      a line per tracker and sequence, and one over all sequences
+    OUT/predictions/<row>/<sequence>/    what the trackers said
+    OUT/predictions/<row>/<sequence>.json  what it was made with, so that it can be used again
 
-Until everything is there, work lies in `OUT.partial/`, with one record per finished sequence.
+Until everything is there, work lies in `OUT.partial/`.
 """
 
 from __future__ import annotations
@@ -12,113 +13,253 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from pretrain.errors import InputError
-from vidtrack.benchmark.davis import DavisSequence, DavisSet
 from vidtrack.benchmark.environment import peak_memory_mb, versions
-from vidtrack.benchmark.scores import KEYS, Ids, ObjectScores, score_sequence, summarize
+from vidtrack.benchmark.predictions import Writer
+from vidtrack.benchmark.rows import Row
+from vidtrack.benchmark.task import Item, Record, Task
 from vidtrack.files import replace, require_free, sha256, write_json
 
+SCHEMA = 2
 Progress = Callable[[str, int, int], None]
+Finish = Callable[[Path, dict[str, Any]], None]
 
 
-class Tracker(Protocol):
-    """What can be benchmarked: `vidtrack.tracker.Tracker`, or anything else with these two methods."""
+@dataclass
+class _Done:
+    """What is known of a tracker's predictions of one sequence."""
 
-    def propagate(self, source: Path, *, annotations: Mapping[int, Any], start: int) -> Iterator[Any]:
-        """Yield one result per frame of the folder `source`, in order, with `.index` and `.labels.ids`."""
+    folder: Path
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    reused: bool = False
 
-    def describe(self) -> dict[str, Any]:
-        """Settings as JSON values; `tracker` its name, `weights` the hash of its weights or None."""
 
-
-def run_davis(
-    data: Path | str,
-    year: int,
-    split: str,
+def run(
+    task: Task,
+    rows: Sequence[Row],
     out: Path | str,
-    tracker: Tracker | Callable[[], Tracker] | None = None,
     *,
     overwrite: bool = False,
-    resolution: str | None = None,
-    masks: Path | str | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    cache_bytes: int = 0,
+    workers: int = 1,
     progress: Progress | None = None,
+    finish: Finish | None = None,
 ) -> dict[str, Any]:
-    """Semi-supervised DAVIS benchmark: the first annotation is given, the tracker says all other masks.
+    """Run trackers over a task and score them.
 
     Args:
-        data: folder in DAVIS layout, see `DavisSet.find`.
-        year: 2016 (any non-zero value is the object) or 2017 (several objects, 255 is void).
-        split: name of the split.
-        out: folder for results and masks.
-        tracker: the tracker, or a function that makes it, called only after all input has been checked.
-        overwrite: replace `out` if it exists.
-        resolution: folder under `JPEGImages`, needed only if there are several.
-        masks: score these masks `masks/<sequence>/<frame>.png` instead of running a tracker. Nothing is
-            copied: `out` then has no masks.
+        task: what is measured.
+        rows: trackers, or masks that are there already; see `rows_of`.
+        out: folder for results and predictions.
+        overwrite: replace `out` if it exists. Predictions in it that were made with the same data, weights,
+            settings and versions are used again, which `reused` tells.
+        sweep: the settings that were varied, by name; for the record.
+        cache_bytes: of embeddings on disk, used where a video is embedded more than once: by a sweep, or by
+            a task with several runs in a sequence.
+        workers: processes that score.
         progress: called after each frame with the sequence's name, the frames done and all frames.
+        finish: called with the folder and the results before the folder gets its name: writes reports.
 
     Returns:
-        What `results.json` holds: `schema`, the official keys over all objects (0..1), `sequences` by name
-        (the official keys, `frames`, `frames_per_second`, `objects` by id with their keys and the scores `J`
-        and `F` per frame, null where not scored), the data's place and hash, `settings` (what the tracker
-        describes), `weights` (hash), `versions`, `seconds` (propagation and scoring), `propagation_seconds`
-        and `frames_per_second` (propagation alone, decoding included), `peak_memory_mb`, and `reused`: the
-        sequences that an interrupted run had finished with the same data, settings, weights and versions.
+        What `results.json` holds: `schema`, `benchmark`, `title`, `keys` (of the scores, main one first),
+        `data` and its hash `data_sha256`, `protocol`, `versions`, `sweep`, and `rows`, one per tracker:
+        `name`, `scores` over all sequences, `settings`, `weights`, `swept`, `folder` of its predictions,
+        `propagation_seconds` and `frames_per_second` (decoding included), `peak_memory_mb`, `reused` (names
+        of sequences), `sequences` by name with `frames`, `scores`, `detail`, `series` and
+        `frames_per_second`.
 
     Raises:
-        InputError: `out` exists without `overwrite` or holds the data or masks, or these are at fault;
+        InputError: `out` exists without `overwrite` or holds the data or masks, or masks are at fault;
             before any work.
-        ValueError: Neither `tracker` nor `masks` is given, or the tracker's results don't fit the frames.
+        ValueError: a tracker's results don't fit the frames.
     """
-    if (tracker is None) == (masks is None):
-        raise ValueError("give either a tracker or masks")
     out = require_free(out, overwrite, folder=True).absolute()
     partial = out.with_name(f"{out.name}.partial")
-    for source in (data, masks):
-        if source is not None and {out, partial} & {(p := Path(source).absolute()), *p.parents}:
+    for source in (task.data, *(row.masks for row in rows if row.masks is not None)):
+        if {out, partial} & {(path := Path(source).absolute()), *path.parents}:
             raise InputError(f"{source} lies in the output {out}, which is replaced: choose another output.")
-    davis = DavisSet.find(data, year, split, resolution)
-    if masks is not None:
-        davis.check_results(masks)
-        settings: dict[str, Any] = {"masks": str(masks)}
-    else:
-        made: Any = tracker if _is_tracker(tracker) else tracker()  # type: ignore[operator,misc]
-        settings = made.describe()
-
+    hashes = {item.name: item.fingerprint() for item in task.items}
+    found: dict[tuple[str, str], _Done] = {}
+    total = sum(item.frames for item in task.items) * sum(row.tracker is not None for row in rows)
+    done = 0
     partial.mkdir(parents=True, exist_ok=True)
-    total = sum(len(sequence.frames) for sequence in davis.sequences)
-    done, records, reused = 0, {}, []
-    for sequence in davis.sequences:
-        report = _reporter(progress, sequence.name, done, total)
-        if masks is not None:
-            record = _score_masks(sequence, Path(masks), report)
-        else:
-            manifest = _manifest(sequence, settings)
-            kept = _finished(partial, sequence, manifest)
-            if kept is not None:
-                reused.append(sequence.name)
-            record = kept or _propagate(sequence, made, manifest, partial, report)
-        records[sequence.name] = record
-        done += len(sequence.frames)
-        report(len(sequence.frames))
-
-    results = _results(davis, records)
-    results |= {"settings": settings, "weights": settings.get("weights"), "reused": reused}
-    _finish(partial, out, set() if masks is not None else set(records), results)
+    for item in task.items:
+        for row in rows:
+            if row.tracker is None:
+                assert row.masks is not None
+                found[row.name, item.name] = _Done(row.masks / item.name)
+                continue
+            manifest = _manifest(task, row, hashes[item.name])
+            folder = partial / "predictions" / row.folder / item.name
+            report = _reporter(progress, item.name, done, total)
+            kept = _kept(folder, manifest) or _taken_over(out, partial, folder, manifest)
+            cache = cache_bytes if row.swept or len(item.runs()) > 1 else 0
+            found[row.name, item.name] = kept or _track(item, row, manifest, folder, cache, report)
+            done += item.frames
+            report(item.frames)
+    records = _scored(task, rows, found, workers)
+    results = {
+        "schema": SCHEMA,
+        "benchmark": task.benchmark,
+        "title": task.title,
+        "keys": list(task.keys),
+        "data": str(task.data),
+        "data_sha256": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+        "protocol": task.protocol,
+        "versions": versions(),
+        "sweep": None if not sweep else {name: list(values) for name, values in sweep.items()},
+        "rows": [_row(task, row, found, records) for row in rows],
+    }
+    results = json.loads(json.dumps(results))  # as it looks when it is read again
+    _clean(partial, rows, task)
+    write_json(partial / "results.json", results)
+    _write_csv(partial / "results.csv", results)
+    if finish is not None:
+        finish(partial, results)
+    replace(partial, out)
     return results
 
 
-def _is_tracker(value: object) -> bool:
-    """A tracker, not a function or class that makes one."""
-    return hasattr(value, "propagate") and not isinstance(value, type)
+def _manifest(task: Task, row: Row, fingerprint: str) -> dict[str, Any]:
+    """All that decides predictions: only an equal manifest lets them be used again."""
+    manifest = {
+        "benchmark": task.benchmark,
+        "data": fingerprint,
+        "protocol": task.protocol,
+        "settings": row.settings,
+        "versions": versions(),
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(manifest))  # as it compares equal after reading it
+    return loaded
+
+
+def _about(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _kept(folder: Path, manifest: dict[str, Any]) -> _Done | None:
+    """Predictions that are there already; None if anything about them differs."""
+    try:
+        about = json.loads(_about(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not folder.is_dir() or not isinstance(about, dict):
+        return None
+    if about.get("manifest") != manifest or sha256(folder) != about.get("predictions"):
+        return None
+    return _Done(folder, about["seconds"], about["peak_memory_mb"], reused=True)
+
+
+def _taken_over(out: Path, partial: Path, folder: Path, manifest: dict[str, Any]) -> _Done | None:
+    """The same of an earlier, complete run that is about to be replaced; its files are copied."""
+    earlier = out / folder.relative_to(partial)
+    if _kept(earlier, manifest) is None:
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(earlier, folder)
+    shutil.copy2(_about(earlier), _about(folder))
+    return _kept(folder, manifest)
+
+
+def _track(
+    item: Item,
+    row: Row,
+    manifest: dict[str, Any],
+    folder: Path,
+    cache_bytes: int,
+    report: Callable[[int], None],
+) -> _Done:
+    """Run a tracker over one sequence, and note what its predictions were made with."""
+    _about(folder).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    seconds, runs = 0.0, item.runs()
+    with item.video() as video:
+        for number, one in enumerate(runs):
+            writer = Writer(folder, one)
+            began = time.perf_counter()
+            results = iter(row.results(video, one, cache_bytes))
+            expected = range(one.start, item.frames if one.end is None else one.end)
+            for index in expected:
+                result = next(results, None)
+                if result is None or result.index != index:
+                    got = "nothing" if result is None else f"frame {result.index}"
+                    raise ValueError(f"{item.name}: want frame {index}, got {got}")
+                seconds += time.perf_counter() - began
+                writer.put(result)
+                report(round((number + (index - one.start + 1) / len(expected)) / len(runs) * item.frames))
+                began = time.perf_counter()
+            if next(results, None) is not None:
+                raise ValueError(f"{item.name}: more results than its frames")
+            seconds += time.perf_counter() - began
+            writer.close()
+    found = _Done(folder, seconds, peak_memory_mb())
+    about = {"manifest": manifest, "predictions": sha256(folder)}
+    write_json(_about(folder), {**about, "seconds": seconds, "peak_memory_mb": found.peak_memory_mb})
+    return found
+
+
+def _scored(
+    task: Task, rows: Sequence[Row], found: Mapping[tuple[str, str], _Done], workers: int
+) -> dict[tuple[str, str], Record]:
+    """The records of all rows and sequences."""
+    jobs = [(row.name, item) for row in rows for item in task.items]
+    keys = [(name, item.name) for name, item in jobs]
+    folders = [found[key].folder for key in keys]
+    if workers <= 1 or len(jobs) == 1:
+        return {key: item.score(f) for key, (_, item), f in zip(keys, jobs, folders, strict=True)}
+    # Not forked: torch's threads don't survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        records = pool.map(_score, [item for _, item in jobs], folders)
+        return dict(zip(keys, records, strict=True))
+
+
+def _score(item: Item, folder: Path) -> Record:
+    return item.score(folder)
+
+
+def _row(
+    task: Task,
+    row: Row,
+    found: Mapping[tuple[str, str], _Done],
+    records: Mapping[tuple[str, str], Record],
+) -> dict[str, Any]:
+    sequences, reused = {}, []
+    for item in task.items:
+        done, record = found[row.name, item.name], records[row.name, item.name]
+        speed = item.frames / done.seconds if done.seconds else None
+        sequences[item.name] = {"frames": item.frames, **record, "frames_per_second": speed}
+        if done.reused:
+            reused.append(item.name)
+    all_done = [found[row.name, item.name] for item in task.items]
+    seconds = [done.seconds for done in all_done if done.seconds is not None]
+    peaks = [done.peak_memory_mb for done in all_done if done.peak_memory_mb is not None]
+    frames = sum(item.frames for item in task.items)
+    return {
+        "name": row.name,
+        "scores": task.summarize({item.name: records[row.name, item.name] for item in task.items}),
+        "settings": row.settings,
+        "weights": row.settings.get("weights"),
+        "swept": row.swept,
+        "folder": None if row.tracker is None else f"predictions/{row.folder}",
+        "propagation_seconds": sum(seconds) if seconds else None,
+        "frames_per_second": frames / sum(seconds) if seconds and sum(seconds) else None,
+        "peak_memory_mb": max(peaks) if peaks else None,
+        "reused": reused,
+        "sequences": sequences,
+    }
 
 
 def _reporter(progress: Progress | None, name: str, done: int, total: int) -> Callable[[int], None]:
@@ -126,186 +267,32 @@ def _reporter(progress: Progress | None, name: str, done: int, total: int) -> Ca
     return lambda frames: progress(name, done + frames, total) if progress else None
 
 
-def _data_hash(sequence: DavisSequence) -> str:
-    folders = sequence.frame_folder, sequence.annotations[0].parent
-    return hashlib.sha256("".join(sha256(folder) for folder in folders).encode()).hexdigest()
-
-
-def _manifest(sequence: DavisSequence, settings: dict[str, Any]) -> dict[str, Any]:
-    """All that decides a sequence's result: only an equal manifest lets a finished sequence be reused."""
-    manifest = {
-        "data": _data_hash(sequence),
-        "year": sequence.year,
-        "settings": settings,
-        "versions": versions(),
-    }
-    # As it looks after reading it from disk (tuples are lists, keys are strings), so that it compares equal.
-    loaded: dict[str, Any] = json.loads(json.dumps(manifest))
-    return loaded
-
-
-def _finished(partial: Path, sequence: DavisSequence, manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a sequence that an interrupted run finished; None if anything about it differs."""
-    try:
-        record: dict[str, Any] = json.loads(_record_path(partial, sequence.name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    masks = partial / "masks" / sequence.name
-    if record.get("manifest") != manifest or not masks.is_dir() or sha256(masks) != record.get("masks"):
-        return None
-    return record
-
-
-def _record_path(partial: Path, name: str) -> Path:
-    return partial / "finished" / f"{name}.json"
-
-
-def _propagate(
-    sequence: DavisSequence,
-    tracker: Tracker,
-    manifest: dict[str, Any],
-    partial: Path,
-    report: Callable[[int], None],
-) -> dict[str, Any]:
-    """Run the tracker over one sequence, save and score its masks, write the record that it is finished."""
-    folder = partial / "masks" / sequence.name
-    _record_path(partial, sequence.name).unlink(missing_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-
-    started = time.perf_counter()
-    clock = _Clock()
-    found = _tracked(sequence, tracker, folder, clock, report)
-    annotations = (sequence.annotation(index) for index in range(len(sequence.frames)))
-    objects = score_sequence(annotations, found, sequence.objects, sequence.void)
-    record = {
-        "manifest": manifest,
-        "masks": sha256(folder),
-        "data": manifest["data"],
-        "seconds": time.perf_counter() - started,
-        "propagation_seconds": clock.seconds,
-        "peak_memory_mb": peak_memory_mb(),
-        "objects": {str(id_): scores.to_json() for id_, scores in objects.items()},
-    }
-    write_json(_record_path(partial, sequence.name), record)
-    return record
-
-
-class _Clock:
-    """Adds up the time inside its `with` blocks."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._started
-
-
-def _tracked(
-    sequence: DavisSequence, tracker: Tracker, folder: Path, clock: _Clock, report: Callable[[int], None]
-) -> Iterator[Ids]:
-    """Yield the tracker's ids of each frame after saving them; only the tracker's own time is clocked."""
-    from vidtrack.labels.masks import Masks
-
-    first = sequence.annotation(0)
-    void = None if sequence.void is None else first == sequence.void
-    given = Masks(ids=np.where(np.isin(first, sequence.objects), first, 0).astype(np.uint8), void=void)
-    with clock:
-        results = iter(tracker.propagate(sequence.frame_folder, annotations={0: given}, start=0))
-    for index, frame in enumerate(sequence.frames):
-        with clock:
-            result = next(results, None)
-        if result is None or result.index != index or result.labels.ids.shape != sequence.size:
-            got = "nothing" if result is None else f"{list(result.labels.ids.shape)} of frame {result.index}"
-            raise ValueError(f"frame {index} of {sequence.name}: want ids {list(sequence.size)}, got {got}")
-        Masks(ids=result.labels.ids, void=None).save(folder / f"{frame.stem}.png", overwrite=True)
-        report(index + 1)
-        yield result.labels.ids
-    with clock:
-        if next(results, None) is not None:
-            raise ValueError(f"{sequence.name}: more results than its {len(sequence.frames)} frames")
-
-
-def _score_masks(sequence: DavisSequence, masks: Path, report: Callable[[int], None]) -> dict[str, Any]:
-    """Score the masks of another tool."""
-
-    def found() -> Iterator[Ids]:
-        last = len(sequence.frames) - 1
-        for index, frame in enumerate(sequence.frames):
-            scored = 0 < index < last  # the masks of the other two may be missing
-            path = masks / sequence.name / f"{frame.stem}.png"
-            yield sequence.read(path) if scored else np.zeros(sequence.size, np.uint8)
-            report(index + 1)
-
-    started = time.perf_counter()
-    annotations = (sequence.annotation(index) for index in range(len(sequence.frames)))
-    objects = score_sequence(annotations, found(), sequence.objects, sequence.void)
-    return {
-        "data": _data_hash(sequence),
-        "seconds": time.perf_counter() - started,
-        "propagation_seconds": None,
-        "peak_memory_mb": peak_memory_mb(),
-        "objects": {str(id_): scores.to_json() for id_, scores in objects.items()},
-    }
-
-
-def _results(davis: DavisSet, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Put the records of all sequences together."""
-    objects = {
-        name: [ObjectScores.from_json(value) for value in record["objects"].values()]
-        for name, record in records.items()
-    }
-    sequences = {}
-    for sequence in davis.sequences:
-        record = records[sequence.name]
-        seconds = record["propagation_seconds"]
-        sequences[sequence.name] = {
-            **summarize(objects[sequence.name]),
-            "frames_per_second": len(sequence.frames) / seconds if seconds else None,
-            "frames": [frame.stem for frame in sequence.frames],
-            "objects": record["objects"],
-        }
-    frames = sum(len(sequence.frames) for sequence in davis.sequences)
-    times = [record["propagation_seconds"] for record in records.values()]
-    propagation = None if None in times else sum(times)
-    peaks = [record["peak_memory_mb"] for record in records.values()]
-    return {
-        "schema": 1,
-        "benchmark": "davis",
-        **summarize([scores for of_sequence in objects.values() for scores in of_sequence]),
-        "year": davis.year,
-        "split": davis.split,
-        "resolution": davis.resolution,
-        "data": str(davis.root),
-        "data_sha256": hashlib.sha256("".join(r["data"] for r in records.values()).encode()).hexdigest(),
-        "versions": versions(),
-        "seconds": sum(record["seconds"] for record in records.values()),
-        "propagation_seconds": propagation,
-        "frames_per_second": frames / propagation if propagation else None,
-        "peak_memory_mb": None if None in peaks else max(peaks),
-        "sequences": sequences,
-    }
-
-
-def _finish(partial: Path, out: Path, with_masks: set[str], results: dict[str, Any]) -> None:
-    """Write the results, remove what only served to go on, and give the folder its name.
-
-    Masks of other sequences than `with_masks` are of an earlier run on another split: they go.
-    """
-    write_json(partial / "results.json", results)
-    with (partial / "results.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["Sequence", *KEYS])
-        for name, scores in results["sequences"].items():
-            writer.writerow([name, *(f"{scores[key]:.6f}" for key in KEYS)])
-    shutil.rmtree(partial / "finished", ignore_errors=True)
-    for folder in (partial / "masks").glob("*"):
-        if folder.name not in with_masks:
+def _clean(partial: Path, rows: Sequence[Row], task: Task) -> None:
+    """Predictions of an earlier, interrupted run that asked for something else go."""
+    wanted = {row.folder: {item.name for item in task.items} for row in rows if row.tracker is not None}
+    for folder in _entries(partial / "predictions"):
+        if folder.name not in wanted:
             shutil.rmtree(folder)
-    if not with_masks:
-        shutil.rmtree(partial / "masks", ignore_errors=True)
-    replace(partial, out)
+            continue
+        for entry in _entries(folder):
+            if entry.name.removesuffix(".json") not in wanted[folder.name]:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    if not wanted:
+        shutil.rmtree(partial / "predictions", ignore_errors=True)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    yield from list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _write_csv(path: Path, results: Mapping[str, Any]) -> None:
+    """The official tool's columns, after the tracker's name; "Global" is over all sequences."""
+    keys = results["keys"]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["Tracker", "Sequence", *keys])
+        for row in results["rows"]:
+            lines = {"Global": row, **row["sequences"]}
+            for name, line in lines.items():
+                values = (line["scores"].get(key) for key in keys)
+                writer.writerow([row["name"], name, *("" if v is None else f"{v:.6f}" for v in values)])

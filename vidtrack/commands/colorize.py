@@ -7,24 +7,11 @@ from typing import Annotated
 
 import typer
 
-from vidtrack.commands.shared import (
-    Context,
-    Device,
-    Overwrite,
-    Precision,
-    Quality,
-    Quiet,
-    Radius,
-    Size,
-    Temperature,
-    Threads,
-    TrackerName,
-    told,
-    warn,
-    working_side,
-)
+from vidtrack.commands.options import TrackerOptions, with_options
+from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told, warn
 
 
+@with_options(TrackerOptions, leave_out=("preset", "reach", "topk", "refine"))
 def colorize(
     video: Annotated[Path, typer.Argument(help="Video file or folder of frames, gray or not.")],
     reference: Annotated[
@@ -37,20 +24,14 @@ def colorize(
     end: Annotated[int | None, typer.Option(min=1, help="Frame after the last. [all]")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder. [<video>_vidtrack]")] = None,
     tracker: TrackerName = "default",
-    quality: Quality = None,
-    size: Size = None,
-    context: Context = None,
-    radius: Radius = None,
     topk: Annotated[int, typer.Option(help="Pointers per cell: few of them keep colours vivid.")] = 2,
-    temperature: Temperature = None,
     refine: Annotated[
         bool, typer.Option(help="Snap colours to the gray frame's edges: rarely better. [off]")
     ] = False,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    *,
+    options: TrackerOptions,
 ) -> None:
     """Colour a gray video by pointing into a frame that has colours: colorized.mp4 and report.json.
 
@@ -61,23 +42,10 @@ def colorize(
         from vidtrack.files import require_free
         from vidtrack.job import default_out
         from vidtrack.progress import frame_progress
-        from vidtrack.tracker import load
 
         references = parse_references(reference, start)
         target = require_free(out or default_out(video), overwrite, folder=True)
-        loaded = load(
-            tracker,
-            device=device,
-            threads=threads,
-            precision=precision,  # type: ignore[arg-type]
-            quality=quality,
-            size=working_side(size),
-            context=context,
-            radius=radius,
-            topk=topk,
-            temperature=temperature,
-            refine=refine,
-        )
+        loaded = options.load(tracker, topk=topk, refine=refine)
         with frame_progress("colouring", quiet) as progress:
             report = colorize_video(
                 video,

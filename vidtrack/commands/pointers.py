@@ -7,24 +7,11 @@ from typing import Annotated
 
 import typer
 
-from vidtrack.commands.shared import (
-    Context,
-    Device,
-    Overwrite,
-    Precision,
-    Quality,
-    Quiet,
-    Radius,
-    Size,
-    Temperature,
-    Threads,
-    Topk,
-    TrackerName,
-    told,
-    working_side,
-)
+from vidtrack.commands.options import TrackerOptions, with_options
+from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told
 
 
+@with_options(TrackerOptions, leave_out=("preset", "reach", "refine"))
 def pointers(
     video: Annotated[Path, typer.Argument(help="Video file or folder of frames.")],
     frame: Annotated[int, typer.Option(help="Number of the frame that the points are in.")],
@@ -32,39 +19,20 @@ def pointers(
     reference: Annotated[int, typer.Option(help="Number of the annotated frame.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file.")] = Path("pointers.png"),
     tracker: TrackerName = "default",
-    quality: Quality = None,
-    size: Size = None,
-    context: Context = None,
-    radius: Radius = None,
-    topk: Topk = None,
-    temperature: Temperature = None,
-    precision: Precision = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    *,
+    options: TrackerOptions,
 ) -> None:
     """Draw where the labels of a point come from: the weight of every cell in its window, frame by frame."""
     with told():
         from vidtrack.files import require_free
         from vidtrack.pointer_picture import parse_point, pointer_picture
-        from vidtrack.tracker import load
         from vidtrack.video import save_png
 
         require_free(out, overwrite)
         points = [parse_point(text) for text in point]
-        loaded = load(
-            tracker,
-            device=device,
-            threads=threads,
-            precision=precision,  # type: ignore[arg-type]
-            quality=quality,
-            size=working_side(size),
-            context=context,
-            radius=radius,
-            topk=topk,
-            temperature=temperature,
-        )
+        loaded = options.load(tracker)
         picture, weights = pointer_picture(video, frame, points, loaded, reference)
         save_png(out, picture, overwrite)
         if not quiet:

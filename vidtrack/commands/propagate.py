@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pretrain.errors import InputError
-from vidtrack.commands.shared import (
-    Context,
-    Device,
-    Overwrite,
-    Precision,
-    Preset,
-    Quality,
-    Quiet,
-    Radius,
-    Reach,
-    Refine,
-    Size,
-    Temperature,
-    Threads,
-    Topk,
-    TrackerName,
-    told,
-    warn,
-    working_side,
-)
+from vidtrack.commands.options import TrackerOptions, with_options
+from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told, warn
 
 Masks = Annotated[
     list[str] | None,
@@ -49,6 +31,7 @@ Save = Annotated[
 ]
 
 
+@with_options(TrackerOptions)
 def propagate(
     video: Annotated[
         Path | None, typer.Argument(help="Video file or folder of frames; not with --live.")
@@ -72,23 +55,13 @@ def propagate(
     save: Save = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
     tracker: TrackerName = "default",
-    quality: Quality = None,
-    preset: Preset = None,
-    size: Size = None,
-    context: Context = None,
-    radius: Radius = None,
-    reach: Reach = None,
-    topk: Topk = None,
-    temperature: Temperature = None,
-    refine: Refine = None,
-    precision: Precision = "auto",
     cache: Annotated[
         float, typer.Option(min=0, help="GB of embeddings kept on disk for later runs; 0 keeps none.")
     ] = 2,
-    device: Device = "auto",
-    threads: Threads = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    *,
+    options: TrackerOptions,
 ) -> None:
     """Carry masks, keypoints, boxes or maps through a video: labels, overlay.mp4 and report.json.
 
@@ -110,7 +83,6 @@ def propagate(
         from vidtrack.job.report import summary
         from vidtrack.passes import DIRECTIONS
         from vidtrack.progress import frame_progress
-        from vidtrack.tracker import load
         from vidtrack.video import probe
 
         if (video is None) == (live is None):
@@ -118,7 +90,7 @@ def propagate(
         if direction not in DIRECTIONS:
             raise InputError(f"--direction {direction} is unknown: choose forward, backward or both.")
         lists = [tuple(value or ()) for value in (mask, point, box, array)]
-        options = LabelOptions(
+        label_options = LabelOptions(
             mask=lists[0],
             keypoints=keypoints,
             point=lists[1],
@@ -128,27 +100,10 @@ def propagate(
             void=void,
         )
         saves = frozenset(name.strip() for name in (save or "").split(",") if name.strip())
-        check_saves(options.kind(), saves)
+        check_saves(label_options.kind(), saves)
         if out is None:
             out = Path("live_vidtrack") if video is None else default_out(video)
         target = require_free(out, overwrite, folder=True)
-
-        def make() -> Any:
-            return load(
-                tracker,
-                device=device,
-                threads=threads,
-                precision=precision,  # type: ignore[arg-type]
-                quality=quality,
-                preset=preset,
-                size=working_side(size),
-                context=context,
-                radius=radius,
-                reach=reach,
-                topk=topk,
-                temperature=temperature,
-                refine=refine,
-            )
 
         plan = Plan(
             direction=direction,  # type: ignore[arg-type]
@@ -162,16 +117,16 @@ def propagate(
         tell = None if quiet else print
         if video is not None:
             info = probe(video)
-            given = read_annotations(options, (info.height, info.width), start, end)
-            loaded = make()
+            given = read_annotations(label_options, (info.height, info.width), start, end)
+            loaded = options.load(tracker)
             with frame_progress("propagating", quiet) as progress:
                 report = propagate_video(video, given, loaded, target, plan, progress=progress, tell=tell)
         else:
             assert live is not None
-            loaded = make()  # first: what the camera sees meanwhile would be lost
+            loaded = options.load(tracker)  # first: what the camera sees meanwhile would be lost
             source = LiveSource(live, end)
             try:
-                given = read_annotations(options, (source.info.height, source.info.width), start, end)
+                given = read_annotations(label_options, (source.info.height, source.info.width), start, end)
                 with frame_progress("propagating", quiet) as progress:
                     report = propagate_live(source, given, loaded, target, plan, progress=progress, tell=tell)
             finally:

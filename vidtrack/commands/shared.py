@@ -17,25 +17,6 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; the defau
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and warnings.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 TrackerName = Annotated[str, typer.Option(help="default, PATH, random:resnet18, lab or copy.")]
-Precision = Annotated[
-    str, typer.Option(help="auto, int8, bfloat16 or float32: what the network computes in.")
-]
-Quality = Annotated[
-    str | None, typer.Option(help="fast, default or best: settings, never other weights. [default]")
-]
-Preset = Annotated[str | None, typer.Option(help="crw, dino or vfs: carry labels as that paper's code does.")]
-Size = Annotated[str | None, typer.Option(help="Short side for the embeddings in pixels, or native. [480]")]
-Context = Annotated[
-    str | None, typer.Option(help="Previous frames attended to: 7 for the last seven, or distances. [1,3,6]")
-]
-Radius = Annotated[int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [12]")]
-Reach = Annotated[
-    int | None, typer.Option(help="Cells around each object that are asked, plus its motion. [6]")
-]
-Topk = Annotated[int | None, typer.Option(help="Pointers per cell. [4]")]
-Temperature = Annotated[float | None, typer.Option(help="Temperature of the softmax over them. [0.05]")]
-Refine = Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")]
-
 START_OVER = "run the same command again to start over."
 GO_ON = "run the same command again to go on."
 
@@ -72,16 +53,3 @@ def warn(sentences: Iterable[str]) -> None:
     """Print warnings on stderr, one a line."""
     for sentence in sentences:
         print(f"Warning: {sentence}", file=sys.stderr)
-
-
-def working_side(text: str | None) -> int | str | None:
-    """The value of `--size`.
-
-    Raises:
-        InputError: neither a number nor native.
-    """
-    if text is None or text == "native":
-        return text
-    if not (text.isascii() and text.isdecimal()):
-        raise InputError(f"--size {text}: give a number of pixels or native.")
-    return int(text)
