@@ -80,7 +80,9 @@ def test_each_run_of_a_sequence_has_a_folder(tmp_path: Path) -> None:
     task = make_task(tmp_path / "data", ["one"], passes=2)
     results = run(task, [Row("fake", Fake(wrong=True))], tmp_path / "out")
     folder = tmp_path / "out/predictions/fake/one"
-    assert len(list((folder / "from 0").glob("*.png"))) == 6 and len(list((folder / "from 1").iterdir())) == 10
+    assert (
+        len(list((folder / "from 0").glob("*.png"))) == 6 and len(list((folder / "from 1").iterdir())) == 10
+    )
     with np.load(folder / "from 1/00002.npz") as soft:
         assert soft["labels"].shape == (3, 4, 2) and soft["objects"].tolist() == [1]
     assert results["rows"][0]["sequences"]["one"]["series"] == {"1": [1, 0.5, 0, 0, 0, 0]}
@@ -158,9 +160,7 @@ def test_only_equal_work_is_reused(
     assert "two" in tracker.calls and "two" not in results["rows"][0]["reused"]
 
 
-def test_other_versions_are_not_mixed(
-    task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_versions_are_not_mixed(task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(task, [Row("fake", Fake(stop="one"))], tmp_path / "out")
     monkeypatch.setattr("vidtrack.benchmark.runner.versions", lambda: {"vidtrack": "next"})
