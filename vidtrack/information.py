@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from pretrain.device import choose_device, fast_dtype
-from vidtrack.benchmark.environment import peak_memory_mb, versions
-from vidtrack.job.expect import clock
+from vidtrack.benchmark.environment import versions
+from vidtrack.job.expect import clock, memory_bound_mb
 from vidtrack.labels.masks import Masks
+from vidtrack.model.int8 import has_int8
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import probe, read_frame
 
@@ -22,10 +23,11 @@ def describe_machine(device: str = "auto", threads: int | None = None) -> dict[s
         torch.set_num_threads(threads)
     where = choose_device(device)
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else ""
-    dtype = str(fast_dtype(where)).removeprefix("torch.")
+    fast = str(fast_dtype(where)).removeprefix("torch.")
+    numbers = f"int8 and {fast}" if where.type == "cpu" and has_int8() else fast
     return {
         **versions(),
-        "device": f"{where} {name} ({dtype}, {torch.get_num_threads()} threads)".replace("  ", " "),
+        "device": f"{where} {name} ({numbers}, {torch.get_num_threads()} threads)".replace("  ", " "),
     }
 
 
@@ -44,6 +46,7 @@ def describe_video(
     first = read_frame(path, 0)
     loaded = load(tracker, device=device, threads=threads)
     height, width = first.image.shape[:2]
+    bound = memory_bound_mb(loaded, (height, width))
     ids = np.zeros((height, width), np.uint8)
     ids[height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
     seconds = _seconds_per_frame(loaded, first.image, Masks(ids))
@@ -59,9 +62,8 @@ def describe_video(
     }
     if about.frames is not None:
         lines["expected time"] = clock(about.frames * seconds)
-    peak = peak_memory_mb()
-    if peak is not None:
-        lines["expected memory"] = f"{peak / 1000:.1f} GB, whatever the number of frames"
+    if bound is not None:
+        lines["expected memory"] = f"at most {bound / 1000:.1f} GB, however long the video is"
     return lines
 
 

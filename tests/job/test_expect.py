@@ -1,18 +1,24 @@
 """Room on the disk as the backward pass really takes it, and progress in both directions."""
 
+import json
+import re
+import subprocess
+import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vidtrack.job import Plan, expect
 from vidtrack.job.annotate import Annotations
-from vidtrack.job.expect import Meter, backward_lengths, clock, laid_aside_bytes
+from vidtrack.job.expect import Meter, backward_lengths, clock, laid_aside_bytes, memory_bound_mb
 from vidtrack.job.run import _Run
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import _Laid
-from vidtrack.tracker import Tracker
-from vidtrack.video import probe
+from vidtrack.tracker import Tracker, load
+from vidtrack.video import VideoWriter, probe
 
 from .conftest import labels
 
@@ -56,3 +62,31 @@ def test_the_estimate_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_clock() -> None:
     assert (clock(59.6), clock(61), clock(3723)) == ("1:00 min", "1:01 min", "1:02:03")
+
+
+@pytest.mark.parametrize(("size", "direction"), [((120, 160), "both"), ((360, 640), "forward")])
+def test_the_memory_that_is_stated_is_kept_to(tmp_path: Path, size: tuple[int, int], direction: str) -> None:
+    rng = np.random.default_rng(0)
+    with VideoWriter(tmp_path / "video.mp4", size[1], size[0], Fraction(25)) as writer:
+        for _ in range(12):
+            writer.write(rng.integers(0, 255, (*size, 3), np.uint8))
+    mask = np.zeros(size, np.uint8)
+    mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1
+    Masks(mask).save(tmp_path / "mask.png")
+    command = [sys.executable, "-m", "vidtrack.cli", "propagate", "video.mp4", "--mask", "0=mask.png"]
+    command += ["--mask", "11=mask.png"] if direction == "both" else []
+    done = subprocess.run(
+        [*command, "--direction", direction], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    stated, *_ = re.findall(r"expected: at most ([\d.]+) GB of memory", done.stdout)
+    report = json.loads((tmp_path / "video_vidtrack/report.json").read_text())
+    assert 0.5 * float(stated) < report["peak_memory_mb"] / 1000 <= float(stated) + 0.05
+
+
+def test_no_bound_is_stated_for_other_trackers() -> None:
+    assert memory_bound_mb(load("lab"), (480, 854)) is None
+    assert memory_bound_mb(load(preset="crw"), (480, 854)) is None
+    tracker = load(device="cpu")
+    small, large = (memory_bound_mb(tracker, size) or 0 for size in ((480, 854), (1080, 1920)))
+    assert 0 < small < large < small + 600
+    assert (memory_bound_mb(tracker, (480, 854), both=True) or 0) > small

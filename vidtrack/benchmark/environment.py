@@ -15,6 +15,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "vidtrack": vidtrack.__version__, **libraries}
 
 
+def memory_mb() -> float | None:
+    """Resident memory of this process now, in 10^6 bytes; None where it isn't known."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as stream:
+            return next(int(line.split()[1]) * 1024 / 1e6 for line in stream if line.startswith("VmRSS:"))
+    except (OSError, StopIteration):
+        return None
+
+
 def peak_memory_mb() -> float | None:
     """Largest resident memory of this process since its start, in 10^6 bytes; None where it isn't known."""
     try:

@@ -14,9 +14,15 @@ from vidtrack.cache import EmbeddingCache, default_folder, embedding_key, video_
 from vidtrack.files import require_free, write_json
 from vidtrack.geometry import working_size
 from vidtrack.job.annotate import Annotations
-from vidtrack.job.expect import Meter, backward_lengths, laid_aside_bytes, require_room
+from vidtrack.job.expect import (
+    Meter,
+    backward_lengths,
+    laid_aside_bytes,
+    memory_bound_mb,
+    require_room,
+)
 from vidtrack.job.live import LiveSource
-from vidtrack.job.manifest import SCHEMA, Manifest, make_manifest, spans
+from vidtrack.job.manifest import SCHEMA, Manifest, channels, make_manifest, spans
 from vidtrack.job.outputs import OUTPUTS, About, check_saves, make_output
 from vidtrack.job.plan import Plan, Progress, Tell
 from vidtrack.job.report import describe_labels, lost_sentences, what
@@ -24,6 +30,7 @@ from vidtrack.job.reuse import Earlier, Reuse
 from vidtrack.job.trust import Trust
 from vidtrack.job.work import begin, complete, drop, work_folder, worth_keeping
 from vidtrack.job.writer import ResultWriter
+from vidtrack.labels import Boxes, Keypoints, Masks
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.session import Labels
 from vidtrack.tracker import Tracker
@@ -182,7 +189,16 @@ class _Run:
         if reuse.frames:
             where = " and ".join(sorted({run.folder.name for run in reuse.runs.values()}))
             self.tell(f"going on from {where}: {reuse.frames} frames between unchanged annotations are known")
+        bound = self._memory_bound_mb()
+        if bound is not None:
+            self.tell(f"expected: at most {bound / 1000:.1f} GB of memory, however long the video is")
         self.tell(f"writing {self.out}")
+
+    def _memory_bound_mb(self) -> float | None:
+        points = self.about.kind is Keypoints
+        context = max(self.tracker.settings.point_context) if points else None
+        objects = len(channels(self.given.labels)) if self.about.kind in (Masks, Boxes) else 1
+        return memory_bound_mb(self.tracker, self.about.size, objects, context, self.caching)
 
     def _backward_lengths(self, reuse: Reuse) -> list[int]:
         """Frames of each stretch through which labels will be carried backward."""
