@@ -1,4 +1,4 @@
-"""Box sequences with ground truth, and their scores: mean IoU and success.
+"""Box sequences with ground truth, and their scores: mean IoU, success and precision.
 
 The first frame with boxes is given and not scored, as in the one-pass evaluation of Wu, Lim & Yang, "Online
 Object Tracking: A Benchmark", CVPR 2013, whose tool does score the given frame. Scored are the objects of
@@ -20,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.errors import InputError
-from vidtrack.benchmark.layout import FrameFolder, find_frames, require_frame
-from vidtrack.benchmark.metrics import box_iou, success_auc
+from vidtrack.benchmark.layout import FrameFolder, find_frames, in_order_of_frames
+from vidtrack.benchmark.metrics import box_iou, center_distance, success_auc
 from vidtrack.labels.boxes import Boxes
+
+KEYS: tuple[str, ...] = ("Success-AUC", "Precision@20", "IoU-Mean", "SR@0.5")
+NEAR_PX, HALF = 20, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class BoxSet:
         numbers: the annotated frames, ascending; the first of them is given.
         ids: the objects, in the order of the first annotated frame.
         xyxy: true boxes, float32 `[T, N, 4]` pixels; nan where not annotated.
+        sources: the files beside the frames that all this comes from.
     """
 
     name: str
@@ -46,6 +50,7 @@ class BoxSet:
     numbers: tuple[int, ...]
     ids: tuple[int, ...]
     xyxy: NDArray[np.float32]
+    sources: tuple[Path, ...]
 
     @property
     def first(self) -> int:
@@ -77,18 +82,31 @@ class BoxSet:
         """
         path = Path(path)
         folder = find_frames(path, frames)
-        truth = {n: boxes for n, boxes in sorted(Boxes.load(path).items()) if boxes.labelled.any()}
+        return cls.of(path.stem, path, folder, in_order_of_frames(path, Boxes.load(path), folder))
+
+    @classmethod
+    def of(cls, name: str, path: Path, frames: FrameFolder, read: Mapping[int, Boxes]) -> BoxSet:
+        """A sequence from what was read of it.
+
+        Args:
+            name: of the sequence.
+            path: the file that says where the boxes are.
+            frames: its frames.
+            read: the boxes by frame number.
+
+        Raises:
+            InputError: There is nothing to score.
+        """
+        truth = {n: boxes for n, boxes in sorted(read.items()) if boxes.labelled.any()}
         if len(truth) < 2:
             raise InputError(
                 f"{path} has boxes in fewer than two frames: the first is given, the others are scored."
             )
         numbers = tuple(truth)
-        for frame in numbers:
-            require_frame(path, frame, folder)
         given = truth[numbers[0]]
         ids = tuple(id_ for id_, known in zip(given.ids, given.labelled, strict=True) if known)
         xyxy = np.stack([_aligned(boxes, ids) for boxes in truth.values()])
-        found = cls(path.stem, folder, truth, numbers, ids, xyxy)
+        found = cls(name, frames, truth, numbers, ids, xyxy, (path,))
         if not found.scored.any():
             raise InputError(f"{path} has no box of frame {numbers[0]} again: nothing can be scored.")
         return found
@@ -103,30 +121,55 @@ def score(boxes: BoxSet, predictions: Mapping[int, Boxes]) -> dict[str, Any]:
             Objects are matched by id: one that a prediction lacks is lost, other ids don't count.
 
     Returns:
-        `IoU-Mean` and `Success-AUC`, 0..1, over all scored boxes; `boxes`, `frames` and `lost`: the number of
-        scored boxes, of frames that have one, and of scored boxes without a prediction; `objects`: the mean
-        IoU of each by id, None where no box of it is scored.
+        Over all scored boxes, 0..1: `Success-AUC`, `Precision@20` (the share whose centre is at most 20 px
+        from the true one), `IoU-Mean`, `SR@0.5` (the share with an IoU above 0.5); `boxes`, `frames` and
+        `lost`: the number of scored boxes, of frames that have one, and of scored boxes without a
+        prediction; `objects`: the mean IoU of each by id, None where no box of it is scored.
 
     Raises:
         ValueError: A frame without prediction.
     """
-    scored = boxes.scored
-    predicted = np.full_like(boxes.xyxy, np.nan)
-    for index, frame in enumerate(boxes.numbers):
-        if scored[index].any():
-            if frame not in predictions:
-                raise ValueError(f"{boxes.name}: no prediction of frame {frame}")
-            predicted[index] = _aligned(predictions[frame], boxes.ids)
-    iou = box_iou(boxes.xyxy[scored], predicted[scored])
-    per_object = {id_: iou[np.nonzero(scored)[1] == index] for index, id_ in enumerate(boxes.ids)}
+    scored, predicted = boxes.scored, _predicted(boxes, predictions)
+    overlap = ious(boxes, predictions)
+    iou = overlap[scored]
+    distance = center_distance(boxes.xyxy[scored], predicted[scored])
+    per_object = {id_: overlap[scored[:, i], i] for i, id_ in enumerate(boxes.ids)}
     return {
-        "IoU-Mean": float(iou.mean()),
         "Success-AUC": success_auc(iou),
+        "Precision@20": float((distance <= NEAR_PX).mean()),
+        "IoU-Mean": float(iou.mean()),
+        "SR@0.5": float((iou > HALF).mean()),
         "boxes": int(scored.sum()),
         "frames": int(scored.any(1).sum()),
         "lost": int((~np.isfinite(predicted[scored]).all(-1)).sum()),
         "objects": {str(id_): float(v.mean()) if v.size else None for id_, v in per_object.items()},
     }
+
+
+def ious(boxes: BoxSet, predictions: Mapping[int, Boxes]) -> NDArray[np.float64]:
+    """IoU of each scored box, float64 `[T, N]`: 0 where it is lost, nan where it isn't scored.
+
+    Args:
+        boxes, predictions: see `score`.
+
+    Raises:
+        ValueError: A frame without prediction.
+    """
+    scored, predicted = boxes.scored, _predicted(boxes, predictions)
+    found = np.full(scored.shape, np.nan)
+    found[scored] = box_iou(boxes.xyxy[scored], predicted[scored])
+    return found
+
+
+def _predicted(boxes: BoxSet, predictions: Mapping[int, Boxes]) -> NDArray[np.float32]:
+    """Where the objects of a set are predicted in frames with a scored box, float32 `[T, N, 4]`; else nan."""
+    predicted = np.full_like(boxes.xyxy, np.nan)
+    for index, frame in enumerate(boxes.numbers):
+        if boxes.scored[index].any():
+            if frame not in predictions:
+                raise ValueError(f"{boxes.name}: no prediction of frame {frame}")
+            predicted[index] = _aligned(predictions[frame], boxes.ids)
+    return predicted
 
 
 def _aligned(boxes: Boxes, ids: tuple[int, ...]) -> NDArray[np.float32]:

@@ -1,19 +1,31 @@
-"""Where the frames of a file of keypoints or boxes are.
+"""Where the frames of a file of keypoints or boxes are, and the part of an item that they decide.
 
 ROOT/Keypoints/<sequence>.csv or ROOT/Boxes/<sequence>.csv
 ROOT/<kind>/<sequence>.meta.json                      optional; its "image_size" is [width, height]
 ROOT/JPEGImages/<resolution>/<sequence>/00000.jpg ...
+
+A file without such a ROOT has its frames beside it, as in DeepLabCut's `labeled-data/<video>`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pretrain.errors import InputError
+from vidtrack.files import sha256
+from vidtrack.labels.textfiles import head
 from vidtrack.video.folder import list_images
-from vidtrack.video.images import image_size
+from vidtrack.video.images import SUFFIXES, image_size, read_image
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,36 @@ class FrameFolder:
     path: Path
     files: tuple[Path, ...]
     size: tuple[int, int]
+
+
+class OfFolder:
+    """An item of a benchmark, as far as its folder of frames decides it.
+
+    Attributes:
+        folder: the frames.
+        sources: the other files that decide what is given and what is true.
+        frames: number of frames.
+    """
+
+    def __init__(self, folder: FrameFolder, sources: Iterable[Path]) -> None:
+        self.folder = folder
+        self.sources = tuple(sources)
+        self.frames = len(folder.files)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the names and contents of all frames and sources, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        for file in (*self.folder.files, *self.sources):
+            digest.update(f"{file.name}\0{sha256(file)}\0".encode())
+        return digest.hexdigest()
+
+    def video(self) -> AbstractContextManager[Path]:
+        """The folder of frames."""
+        return nullcontext(self.folder.path)
+
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """The picture of a frame, RGB uint8 `[H, W, 3]`."""
+        return read_image(self.folder.files[index])
 
 
 def find_frames(labels: Path, frames: Path | str | None = None) -> FrameFolder:
@@ -47,17 +89,93 @@ def find_frames(labels: Path, frames: Path | str | None = None) -> FrameFolder:
     folder = _beside(labels) if frames is None else Path(frames)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: the frames of {labels} should be there.")
+    found = open_frames(folder)
+    height, width = found.size
+    wanted = _wanted_size(labels.with_suffix(".meta.json"))
+    if wanted not in (None, (width, height)):
+        raise InputError(
+            f"{found.files[0]} has {width}x{height} pixels, but {labels} was made for "
+            f"{wanted[0]}x{wanted[1]}: give the folder of the frames that were labelled."
+        )
+    return found
+
+
+def open_frames(folder: Path) -> FrameFolder:
+    """The frames of a folder.
+
+    Raises:
+        InputError: There are none, or the first can't be read.
+    """
     files = tuple(list_images(folder))
     found = image_size(files[0])
     if found is None:
         raise InputError(f"{files[0]} can't be read as an image: write it again.")
-    wanted = _wanted_size(labels.with_suffix(".meta.json"))
-    if wanted not in (None, found):
-        raise InputError(
-            f"{files[0]} has {found[0]}x{found[1]} pixels, but {labels} was made for "
-            f"{wanted[0]}x{wanted[1]}: give the folder of the frames that were labelled."
-        )
     return FrameFolder(folder, files, (found[1], found[0]))
+
+
+def frames_of(frames: Path | str | None, name: str, alone: bool = False) -> Path | None:
+    """The folder of a sequence among the frames that the user gave; None if none were given.
+
+    Args:
+        frames: FRAMES/<sequence>, FRAMES/<resolution>/<sequence> and both under FRAMES/JPEGImages are looked
+            for.
+        name: of the sequence.
+        alone: it is the only one: FRAMES may be its folder itself.
+
+    Raises:
+        InputError: There is no such folder, or there are several.
+    """
+    if frames is None:
+        return None
+    root = Path(frames)
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give the one that has a folder of frames per sequence.")
+    near = [folder for folder in (root / name, root / "JPEGImages" / name) if folder.is_dir()]
+    found = near[:1] or _at_resolutions(root / "JPEGImages", name) or _at_resolutions(root, name)
+    if not found and alone and has_pictures(root):
+        return root
+    return _only(found, root, name, f"{root} has no frames of {name}: put them into a folder of that name.")
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether a folder has frames."""
+    return any(file.suffix.lower() in SUFFIXES and not file.name.startswith(".") for file in folder.iterdir())
+
+
+def in_order_of_frames(labels: Path, truth: dict[int, Any], frames: FrameFolder) -> dict[int, Any]:
+    """What a label file says, by the place of each frame in the folder.
+
+    Most files number frames as the folder orders them. DeepLabCut's name pictures `img<number>.png`, of which
+    the folder holds only those that were chosen to be labelled: there the number in a picture's name decides.
+    COCO's without `frame_index` count the pictures that they list, which must be those of the folder.
+
+    Args:
+        labels: the file.
+        truth: labels by frame number, as read from it.
+        frames: its frames.
+
+    Raises:
+        InputError: A number that no frame has, or a COCO file of other pictures.
+    """
+    start = head(labels, "labels").lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith((b"\x89HDF", b"scorer")):
+        named = [re.fullmatch(r"img(\d+)", file.stem) for file in frames.files]
+        if all(named):
+            places = {int(match[1]): place for place, match in enumerate(named) if match}
+            if missing := [number for number in truth if number not in places]:
+                raise InputError(f"{labels} labels img{missing[0]:04d}, which {frames.path} doesn't have.")
+            truth = {places[number]: points for number, points in truth.items()}
+    elif start.startswith(b"{"):
+        images = json.loads(labels.read_text(encoding="utf-8-sig")).get("images", [])
+        counted = any(type(image.get("frame_index")) is not int for image in images)
+        if counted and len(images) != len(frames.files):
+            raise InputError(
+                f"{labels} lists {len(images)} pictures without frame_index, but {frames.path} has "
+                f"{len(frames.files)}: give the folder of just these pictures."
+            )
+    for number in truth:
+        require_frame(labels, number, frames)
+    return dict(sorted(truth.items()))
 
 
 def require_frame(labels: Path, number: int, frames: FrameFolder) -> None:
@@ -72,15 +190,25 @@ def require_frame(labels: Path, number: int, frames: FrameFolder) -> None:
 
 def _beside(labels: Path) -> Path:
     name, images = labels.stem, labels.parent.parent / "JPEGImages"
-    found = sorted(path for path in images.glob(f"*/{name}") if path.is_dir())
-    if len(found) == 1:
-        return found[0]
+    found = _at_resolutions(images, name)
+    if not found and has_pictures(labels.parent):
+        return labels.parent
+    advice = f"put them in a folder like 480p/{name} there, or give theirs."
+    return _only(found, images, name, f"{images} has no frames of {name}: {advice}")
+
+
+def _at_resolutions(images: Path, name: str) -> list[Path]:
+    folders = sorted(images.iterdir()) if images.is_dir() else []
+    return [folder / name for folder in folders if (folder / name).is_dir()]
+
+
+def _only(found: list[Path], root: Path, name: str, missing: str) -> Path:
     if not found:
-        raise InputError(
-            f"{images} has no frames of {name}: put them in a folder like 480p/{name} there, or give theirs."
-        )
-    several = ", ".join(path.parent.name for path in found)
-    raise InputError(f"{images} has {name} at several resolutions ({several}): give the folder of one.")
+        raise InputError(missing)
+    if len(found) > 1:
+        several = ", ".join(path.parent.name for path in found)
+        raise InputError(f"{root} has {name} at several resolutions ({several}): give the folder of one.")
+    return found[0]
 
 
 def _wanted_size(meta: Path) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ Where published figures come from other rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.davis import read_ids
-from vidtrack.benchmark.layout import FrameFolder, find_frames, require_frame
+from vidtrack.benchmark.layout import FrameFolder, find_frames, in_order_of_frames
 from vidtrack.benchmark.metrics import correct_points, head_size, pck
+from vidtrack.benchmark.predictions import KEYPOINTS, read_keypoints
 from vidtrack.labels.keypoints import Keypoints
 from vidtrack.labels.textfiles import columns_of, number, read_rows, same_length, whole
 
@@ -58,8 +59,9 @@ class PoseSet:
         instances, names: all instances and keypoints of the sequence.
         xy: true places, float32 `[T, I, P, 2]` pixels; nan where not annotated.
         scored: bool `[T, I, P]`, see the rules at the top of this file.
-        threshold_px: largest distance in pixels that is correct, float64 `[T, I]`; nan where unknown, which
-            no scored point is.
+        size_px: what the protocol measures by, float64 `[T, I]` pixels; nan where unknown, which it is for
+            no scored point.
+        sources: the files beside the frames that all this comes from.
     """
 
     name: str
@@ -72,7 +74,13 @@ class PoseSet:
     names: tuple[str, ...]
     xy: NDArray[np.float32]
     scored: NDArray[np.bool_]
-    threshold_px: NDArray[np.float64]
+    size_px: NDArray[np.float64]
+    sources: tuple[Path, ...]
+
+    @property
+    def threshold_px(self) -> NDArray[np.float64]:
+        """Largest distance in pixels that is correct, float64 `[T, I]`; nan where `size_px` is."""
+        return self.alpha * self.size_px
 
     @property
     def first(self) -> int:
@@ -127,14 +135,13 @@ class PoseSet:
         if not 0 < alpha < np.inf:
             raise InputError(f"alpha is {alpha}: it must be a number above 0.")
         folder = find_frames(path, frames)
-        truth = {n: points for n, points in sorted(Keypoints.load(path).items()) if points.labelled.any()}
+        read = {n: points for n, points in Keypoints.load(path).items() if points.labelled.any()}
+        truth = in_order_of_frames(path, read, folder)
         if len(truth) < 2:
             raise InputError(
                 f"{path} has keypoints in fewer than two frames: the first is given, the others are scored."
             )
         numbers = tuple(truth)
-        for frame in numbers:
-            require_frame(path, frame, folder)
         instances, names = truth[numbers[0]].instances, truth[numbers[0]].names
         aligned = [_aligned(points, instances, names) for points in truth.values()]
         xy, visible = np.stack([a[0] for a in aligned]), np.stack([a[1] for a in aligned])
@@ -146,12 +153,15 @@ class PoseSet:
 
         needed = scored.any(-1)
         size_px: NDArray[np.float64]
+        sources = [path]
         if protocol == "badja":
-            folder_of_masks = _silhouettes(folder) if masks is None else Path(masks)
+            folder_of_masks = silhouettes(folder) if masks is None else Path(masks)
             size_px = _animal_sizes(path, folder, folder_of_masks, numbers, needed)
+            sources += [_silhouette(folder_of_masks, folder, numbers[t]) for t in np.flatnonzero(needed)]
         elif protocol == "posetrack":
             file = path.with_suffix(".heads.csv") if heads is None else Path(heads)
             size_px = _head_sizes(file, numbers, instances, needed)
+            sources.append(file)
         else:
             size_px = np.full(needed.shape, np.hypot(*folder.size))
         return cls(
@@ -165,7 +175,8 @@ class PoseSet:
             names=names,
             xy=xy,
             scored=scored,
-            threshold_px=alpha * size_px,
+            size_px=size_px,
+            sources=tuple(sources),
         )
 
 
@@ -190,12 +201,7 @@ def score(
         ValueError: A frame without prediction, a prediction with unknown names, or no scored point.
     """
     scored = pose.scored if among is None else pose.scored & among
-    predicted = np.full_like(pose.xy, np.nan)
-    for index, frame in enumerate(pose.numbers):
-        if scored[index].any():
-            if frame not in predictions:
-                raise ValueError(f"{pose.name}: no prediction of frame {frame}")
-            predicted[index] = _aligned(predictions[frame], pose.instances, pose.names)[0]
+    predicted = places(pose, predictions, scored)
     threshold = pose.threshold_px[..., None]
     total = pck(pose.xy, predicted, scored, threshold)
     correct = correct_points(pose.xy, predicted, threshold)
@@ -209,6 +215,66 @@ def score(
         "keypoints": _shares(correct, scored, pose.names, axis=2),
         "instances": _shares(correct, scored, pose.instances, axis=1),
     }
+
+
+def places(
+    pose: PoseSet, predictions: Mapping[int, Keypoints], scored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """Where the points of a set are predicted, float32 `[T, I, P, 2]` pixels.
+
+    Args:
+        pose, predictions: see `score`.
+        scored: bool `[T, I, P]`; None: those of the set. Only frames with such a point are looked at.
+
+    Returns:
+        nan where a point is lost, and in the frames that aren't looked at.
+
+    Raises:
+        ValueError: A frame without prediction, or a prediction with unknown names.
+    """
+    scored = pose.scored if scored is None else scored
+    predicted = np.full_like(pose.xy, np.nan)
+    for index, frame in enumerate(pose.numbers):
+        if scored[index].any():
+            if frame not in predictions:
+                raise ValueError(f"{pose.name}: no prediction of frame {frame}")
+            predicted[index] = _aligned(predictions[frame], pose.instances, pose.names)[0]
+    return predicted
+
+
+def checked_keypoints(
+    folder: Path, needed: Sequence[int], instances: tuple[str, ...], names: tuple[str, ...]
+) -> dict[int, Keypoints]:
+    """Predicted keypoints of a folder for some frames; a frame that they lack has no instance.
+
+    Args:
+        folder: has the predictions.
+        needed: frame numbers, ascending.
+        instances, names: what can be predicted.
+
+    Raises:
+        InputError: They can't be read, have no frame from the first to the last of these, or other instances
+            or keypoints.
+    """
+    path = folder / KEYPOINTS
+    if not path.is_file():
+        raise InputError(f"{path} is missing: each sequence needs its predicted keypoints.")
+    found = read_keypoints(folder)
+    if not any(needed[0] <= number <= needed[-1] for number in found):
+        raise InputError(f"{path} has none of the frames {needed[0]} to {needed[-1]}: predict these.")
+    any_frame = next(iter(found.values()))  # all frames of a file have the same
+    for what, have, known in (
+        ("instance", any_frame.instances, instances),
+        ("keypoint", any_frame.names, names),
+    ):
+        for value in have:
+            if value not in known:
+                raise InputError(f"{path} has the {what} {value}, but the truth has {', '.join(known)}.")
+    shape = (0, len(names))
+    nothing = Keypoints(
+        np.zeros((*shape, 2), np.float32), np.zeros(shape, bool), np.zeros(shape, np.float32), names, ()
+    )
+    return {number: found.get(number, nothing) for number in needed}
 
 
 def _shares(
@@ -238,10 +304,14 @@ def _aligned(
     return xy, visible
 
 
-def _silhouettes(frames: FrameFolder) -> Path:
+def silhouettes(frames: FrameFolder) -> Path:
     """The masks' folder in a DAVIS layout: ROOT/JPEGImages/480p/bear has ROOT/Annotations/480p/bear."""
     resolution = frames.path.absolute().parent
     return resolution.parent.parent / "Annotations" / resolution.name / frames.path.name
+
+
+def _silhouette(masks: Path, frames: FrameFolder, number: int) -> Path:
+    return masks / f"{frames.files[number].stem}.png"
 
 
 def _animal_sizes(
@@ -253,10 +323,13 @@ def _animal_sizes(
             f"{path} has {needed.shape[1]} instances, but the protocol badja measures one animal by its mask."
         )
     if not masks.is_dir():
-        raise InputError(f"{masks} is missing: the protocol badja needs the masks of the animal.")
+        raise InputError(
+            f"{masks} is missing: the protocol badja needs the masks of the animal; choose another protocol "
+            "if there are none."
+        )
     sizes = np.full(needed.shape, np.nan)
     for index in np.flatnonzero(needed):
-        file = masks / f"{frames.files[numbers[index]].stem}.png"
+        file = _silhouette(masks, frames, numbers[index])
         mask = read_ids(file) != 0
         if mask.shape != frames.size:
             raise InputError(
