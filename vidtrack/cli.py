@@ -10,6 +10,7 @@ import typer
 from vidtrack import __version__
 from vidtrack.commands.benchmark import boxes, davis, parts, points, pose
 from vidtrack.commands.colorize import colorize
+from vidtrack.commands.compare import compare
 from vidtrack.commands.demo import demo
 from vidtrack.commands.look import frame, info
 from vidtrack.commands.pointers import pointers
@@ -62,6 +63,7 @@ app.command()(train)
 app.command()(demo)
 for measure in (davis, pose, parts, points, boxes):
     benchmark_app.command()(measure)
+app.command()(compare)
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from vidtrack.ahead import Embed, EmbedAhead
+from vidtrack.geometry import working_size
 from vidtrack.labels import Boxes, Keypoints, Maps
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
@@ -266,7 +267,12 @@ class Passes:
             return _result(frame, empty, {})
         result = _result(frame, *session.read(carried, frame.image))
         if self._soft and isinstance(carrier, MaskCarrier):
-            result.soft = {"labels": carried.labels.cpu().numpy(), "objects": list(carrier.objects)}
+            result.soft = {
+                "labels": carried.labels.cpu().numpy(),
+                "objects": list(carrier.objects),
+                "working": working_size(frame.image.shape[0], frame.image.shape[1], carrier.settings.size),
+                "stride": carrier.stride,
+            }
         return result
 
 

@@ -45,7 +45,8 @@ class Result:
         image: the frame itself, uint8 `[H, W, 3]` RGB.
         name: the frame's name in files.
         soft: where it was asked for, the label map of masks: `labels` float32 `[h, w, K]`, channel 0 the
-            background, and `objects`, the ids of the other channels.
+            background, `objects`, the ids of the other channels, and where the cells are: the size `working`
+            at which they were made and their `stride`.
     """
 
     index: int

@@ -85,6 +85,7 @@ def test_each_run_of_a_sequence_has_a_folder(tmp_path: Path) -> None:
     )
     with np.load(folder / "from 1/00002.npz") as soft:
         assert soft["labels"].shape == (3, 4, 2) and soft["objects"].tolist() == [1]
+        assert (soft["working"].tolist(), int(soft["stride"])) == ([24, 32], 8)
     assert results["rows"][0]["sequences"]["one"]["series"] == {"1": [1, 0.5, 0, 0, 0, 0]}
 
 

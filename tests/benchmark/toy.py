@@ -11,8 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from vidtrack.benchmark.predictions import folder_of, read_mask
+from vidtrack.benchmark.predictions import folder_of
 from vidtrack.benchmark.task import Record, Run
 from vidtrack.labels.masks import Masks
 
@@ -25,6 +26,11 @@ def draw(index: int) -> np.ndarray:
     ids = np.zeros(SIZE, np.uint8)
     ids[1:7, 2 * index : 2 * index + 6] = 1
     return ids
+
+
+def read_mask(folder: Path, stem: str) -> np.ndarray:
+    with Image.open(folder / f"{stem}.png") as image:
+        return np.asarray(image)
 
 
 @dataclass
@@ -78,6 +84,7 @@ class ToyTask:
     benchmark: str = "toy"
     title: str = "Toys"
     keys: tuple[str, ...] = ("right",)
+    lower: tuple[str, ...] = ()
     protocol: dict[str, Any] = field(default_factory=lambda: {"rule": 1})
 
     def summarize(self, records: Mapping[str, Record]) -> dict[str, float | None]:
@@ -109,7 +116,11 @@ class Fake:
             if source.name == self.stop and index == 3:
                 raise KeyboardInterrupt
             ids = annotations[start].ids if self.wrong else draw(index)
-            maps = {"labels": np.zeros((3, 4, 2), np.float32), "objects": [1]} if soft else None
+            maps = (
+                {"labels": np.zeros((3, 4, 2), np.float32), "objects": [1], "working": (24, 32), "stride": 8}
+                if soft
+                else None
+            )
             yield SimpleNamespace(index=index, name=f"{index:05d}", labels=Masks(ids, None), soft=maps)
 
 

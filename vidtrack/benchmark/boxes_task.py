@@ -141,6 +141,7 @@ class BoxTask:
     data: Path
     layout: str
     items: Sequence[Item]
+    lower: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.benchmark = "boxes"

@@ -105,31 +105,6 @@ class DavisSet:
         sequences = tuple(_sequence(root, year, resolution, name) for name in names)
         return cls(root, year, split, resolution, sequences)
 
-    def check_results(self, masks: Path | str) -> None:
-        """Check a folder of result masks `masks/<sequence>/<frame>.png` of any tool, before scoring it.
-
-        Only the masks of scored frames are looked at: all but the first and the last frame.
-
-        Raises:
-            InputError: A folder or mask is missing, can't be read, has another size than the annotation or
-                (2017) an id that is not an object of the sequence.
-        """
-        for sequence in self.sequences:
-            folder = Path(masks) / sequence.name
-            if not folder.is_dir():
-                raise InputError(f"{folder} is missing: the masks of each sequence need a folder.")
-            for frame in sequence.frames[1:-1]:
-                path = folder / f"{frame.stem}.png"
-                if not path.is_file():
-                    raise InputError(f"{path} is missing: each scored frame needs a mask.")
-                _require_size(path, _mask_size(path), sequence.size)
-                unknown = np.setdiff1d(np.unique(sequence.read(path)), (0, *sequence.objects))
-                if unknown.size:
-                    raise InputError(
-                        f"{path} has the id {unknown[0]}, but the objects of {sequence.name} are "
-                        f"{', '.join(map(str, sequence.objects))}."
-                    )
-
 
 def read_ids(path: Path | str) -> NDArray[np.uint8]:
     """Read the ids of a mask file, uint8 `[H, W]`.
@@ -207,10 +182,10 @@ def _sequence(root: Path, year: int, resolution: str, name: str) -> DavisSequenc
         if stem not in annotations:
             raise InputError(f"{annotation_folder / stem}.png is missing: each frame needs its annotation.")
 
-    size = _frame_size(next(iter(frames.values())))
+    size = frame_size(next(iter(frames.values())))
     for stem, frame in frames.items():
-        _require_size(frame, _frame_size(frame), size)
-        _require_size(annotations[stem], _mask_size(annotations[stem]), size)
+        require_size(frame, frame_size(frame), size)
+        require_size(annotations[stem], mask_size(annotations[stem]), size)
     paths = tuple(annotations[stem] for stem in frames)
     first = DavisSequence(name, year, frame_folder, tuple(frames.values()), paths, size, ()).annotation(0)
     ignored = {0} if year == 2016 else {0, VOID}
@@ -229,7 +204,7 @@ def _hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _frame_size(path: Path) -> tuple[int, int]:
+def frame_size(path: Path) -> tuple[int, int]:
     """`(height, width)` of an image, from its header."""
     try:
         with Image.open(path) as image:
@@ -238,7 +213,7 @@ def _frame_size(path: Path) -> tuple[int, int]:
         raise InputError(f"{path} can't be read as an image: {error}") from error
 
 
-def _mask_size(path: Path) -> tuple[int, int]:
+def mask_size(path: Path) -> tuple[int, int]:
     """`(height, width)` of a mask whose file is whole and may hold ids."""
     try:
         with Image.open(path) as image:
@@ -251,7 +226,8 @@ def _mask_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _require_size(path: Path, size: tuple[int, int], expected: tuple[int, int]) -> None:
+def require_size(path: Path, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Raise `InputError` if an image's `(height, width)` isn't that of its sequence's frames."""
     if size != expected:
         raise InputError(
             f"{path} has {size[1]}x{size[0]} pixels, but the frames of its sequence have "

@@ -110,7 +110,7 @@ def read_joints(path: Path) -> NDArray[np.float64]:
     Raises:
         InputError: The file is missing, is no MATLAB file (version 5), or has no such joints.
     """
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     if not path.is_file():
         raise InputError(f"{path} is missing: each tested video needs its joints.")
@@ -237,6 +237,7 @@ class JhmdbTask:
     name: str
     alphas: Sequence[float]
     items: Sequence[Item]
+    lower: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.benchmark = "pose"

@@ -239,6 +239,25 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
     return np.divide(intersection, union, out=np.zeros(len(a)), where=union > 0)
 
 
+def center_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Distance between the centres of each box of `a` and the box of `b` in the same row.
+
+    Args:
+        a, b: see `box_iou`.
+
+    Returns:
+        float64 `[N]` pixels; inf where a box is lost.
+
+    Raises:
+        ValueError: Other shapes.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 4:
+        raise ValueError(f"boxes must be [N, 4], both of one shape; got {list(a.shape)}, {list(b.shape)}")
+    step = (b[:, :2] + b[:, 2:] - a[:, :2] - a[:, 2:]) / 2
+    return np.nan_to_num(np.hypot(step[:, 0], step[:, 1]), nan=np.inf)
+
+
 def success_auc(iou: NDArray[np.floating]) -> float:
     """Area under the success curve: the share of boxes above an IoU, averaged over 0, 0.05, ... 1; 0..1.
 

@@ -171,6 +171,7 @@ class PoseTask:
     name: str
     alpha: float
     items: Sequence[Item]
+    lower: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.benchmark = "pose"

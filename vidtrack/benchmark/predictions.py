@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vidtrack.benchmark.task import Run
 from vidtrack.labels.boxes import Boxes
@@ -52,6 +51,8 @@ class Writer:
                 self.folder / f"{result.name}.npz",
                 labels=result.soft["labels"].astype(np.float16),
                 objects=np.asarray(result.soft["objects"], np.int64),
+                working=np.asarray(result.soft["working"], np.int64),
+                stride=result.soft["stride"],
             )
 
     def close(self) -> None:
@@ -65,11 +66,6 @@ class Writer:
 def folder_of(folder: Path, run: Run) -> Path:
     """Where the predictions of a run are, in the folder of its sequence."""
     return folder / run.name if run.name else folder
-
-
-def read_mask(folder: Path, stem: str) -> NDArray[np.uint8]:
-    """Ids of a frame, uint8 `[H, W]`."""
-    return Masks.load(folder / f"{stem}.png").ids
 
 
 def read_keypoints(folder: Path) -> dict[int, Keypoints]:

@@ -73,7 +73,8 @@ def run(
 
     Returns:
         What `results.json` holds: `schema`, `benchmark`, `title`, `keys` (of the scores, main one first),
-        `data` and its hash `data_sha256`, `protocol`, `versions`, `sweep`, and `rows`, one per tracker:
+        `lower` (those that are better when lower), `data` and its hash `data_sha256`, `protocol`,
+        `versions`, `sweep`, and `rows`, one per tracker:
         `name`, `scores` over all sequences, `settings`, `weights`, `swept`, `folder` of its predictions,
         `propagation_seconds` and `frames_per_second` (decoding included), `peak_memory_mb`, `reused` (names
         of sequences), `sequences` by name with `frames`, `scores`, `detail`, `series` and
@@ -114,6 +115,7 @@ def run(
         "benchmark": task.benchmark,
         "title": task.title,
         "keys": list(task.keys),
+        "lower": list(task.lower),
         "data": str(task.data),
         "data_sha256": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
         "protocol": task.protocol,

@@ -14,6 +14,7 @@ from vidtrack.benchmark.metrics import contour_accuracy, region_similarity, stat
 Ids = NDArray[np.uint8]
 
 KEYS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+MEAN_KEYS = ("J&F-Mean", "J-Mean", "F-Mean")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class ObjectScores:
         f = statistics([value for value in self.F if value is not None])
         values = ((j.mean + f.mean) / 2, j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
         return dict(zip(KEYS, values, strict=True))
+
+    def series(self) -> list[float | None]:
+        """The mean of J and F of each frame."""
+        pairs = zip(self.J, self.F, strict=True)
+        return [None if j is None or f is None else (j + f) / 2 for j, f in pairs]
 
     def to_json(self) -> dict[str, Any]:
         """The official keys, and the scores per frame under `J` and `F`."""
@@ -71,7 +77,7 @@ def score_sequence(
         # Only when a next frame arrives is it certain that the previous one isn't the last.
         if count >= 2 and previous is not None:
             for id_ in objects:
-                scores[id_].append(_score_object(*previous, id_, void))
+                scores[id_].append(score_object(*previous, id_, void))
         previous = annotation, result
         count += 1
     if count < 3:
@@ -97,8 +103,24 @@ def summarize(objects: Iterable[ObjectScores]) -> dict[str, float]:
     return {key: float(np.mean([summary[key] for summary in summaries])) for key in KEYS}
 
 
-def _score_object(annotation: Ids, result: Ids, id_: int, void: int | None) -> tuple[float, float]:
-    """J and F of one object in one frame."""
+def mean_scores(objects: Iterable[ObjectScores]) -> dict[str, float | None]:
+    """J&F, J and F as means over objects, each of which is a mean over its scored frames.
+
+    Objects without a scored frame don't count; with none left all scores are None.
+    """
+    means = [
+        [float(np.mean([value for value in values if value is not None])) for values in (scores.J, scores.F)]
+        for scores in objects
+        if any(value is not None for value in scores.J)
+    ]
+    if not means:
+        return dict.fromkeys(MEAN_KEYS)
+    j, f = (float(value) for value in np.mean(means, axis=0))
+    return dict(zip(MEAN_KEYS, ((j + f) / 2, j, f), strict=True))
+
+
+def score_object(annotation: Ids, result: Ids, id_: int, void: int | None) -> tuple[float, float]:
+    """J and F of the object `id_` in one frame; pixels of the annotation that are `void` don't count."""
     ignored = None if void is None else annotation == void
     if ignored is not None and not ignored.any():
         ignored = None

@@ -250,6 +250,7 @@ class TapVidTask:
     items: Sequence[Item]
     benchmark: str = field(init=False, default="points")
     keys: tuple[str, ...] = field(init=False, default=tuple(OFFICIAL.values()))
+    lower: tuple[str, ...] = field(init=False, default=())
     title: str = field(init=False)
     protocol: dict[str, Any] = field(init=False)
 

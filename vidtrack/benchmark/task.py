@@ -79,7 +79,8 @@ class Task(Protocol):
     Attributes:
         benchmark: the command's name.
         title: what is measured, in a few words.
-        keys: names of the scores, the main one first; higher is better.
+        keys: names of the scores, the main one first.
+        lower: those of them that are better when lower; higher is better for the others.
         data: where the data lies.
         protocol: all that decides the scores beside data and tracker, JSON values.
         items: the sequences.
@@ -88,6 +89,7 @@ class Task(Protocol):
     benchmark: str
     title: str
     keys: tuple[str, ...]
+    lower: tuple[str, ...]
     data: Path
     protocol: dict[str, Any]
     items: Sequence[Item]

@@ -74,7 +74,7 @@ def davis(
         if year == "generic":
             from vidtrack.benchmark.generic import find_generic
 
-            return find_generic(data, split)
+            return find_generic(data, split, resolution)
         if year not in ("2016", "2017"):
             raise InputError(f"--year {year}: choose 2016, 2017 or generic.")
         from vidtrack.benchmark.davis import DavisSet

@@ -33,10 +33,8 @@ def compare(
         from pretrain.errors import InputError
         from vidtrack.benchmark.compare import compare as compare_results
         from vidtrack.benchmark.compare import load_results, split_row
-        from vidtrack.files import require_free, write_json
+        from vidtrack.files import write_json
 
-        if json is not None:
-            require_free(json, overwrite)
         given = row or []
         if len(given) > 2:
             raise InputError(f"--row is given {len(given)} times: give it once for both, or twice.")
