@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.layout import FrameFolder, OfFolder, open_frames
+from vidtrack.benchmark.matfile import Damaged, read_array
 from vidtrack.benchmark.pose import checked_keypoints
 from vidtrack.benchmark.predictions import read_keypoints
 from vidtrack.benchmark.task import Item, Record, Run, Task
@@ -110,16 +111,14 @@ def read_joints(path: Path) -> NDArray[np.float64]:
     Raises:
         InputError: The file is missing, is no MATLAB file (version 5), or has no such joints.
     """
-    from scipy.io import loadmat
-
     if not path.is_file():
         raise InputError(f"{path} is missing: each tested video needs its joints.")
     try:
-        joints = np.asarray(loadmat(path, variable_names=["pos_img"])["pos_img"], np.float64)
-    except Exception as error:  # damaged files make scipy raise nearly anything
-        raise InputError(
-            f"{path} can't be read as JHMDB's joints: it is a MATLAB file with pos_img."
-        ) from error
+        joints = read_array(path, "pos_img")
+    except (Damaged, OSError) as error:
+        raise InputError(f"{path} can't be read as JHMDB's joints: {error}.") from error
+    if joints is None:
+        raise InputError(f"{path} can't be read as JHMDB's joints: it has no array pos_img.")
     if joints.ndim != 3 or joints.shape[:2] != (2, len(JOINTS)) or not np.isfinite(joints).all():
         shape = "x".join(map(str, joints.shape))
         raise InputError(f"{path} has pos_img of {shape} values: JHMDB's are 2x15xT, all of them numbers.")
