@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Write:
 
 @pytest.fixture(scope="module")
 def lab() -> Tracker:
-    return load("lab", device="cpu", refine=False, topk=2)
+    return load("lab", device="cpu", refine=False, topk=2, size=None)
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
@@ -200,7 +200,7 @@ def test_the_colours_of_the_video_decide_nothing(
     for number in (0, 5):
         save_png(tmp_path / f"ref{number}.png", images[number])
     videos = {"true": images, "gray": [to_gray(image) for image in images]}
-    tracker = load("lab", device="cpu", refine=refine)
+    tracker = load("lab", device="cpu", refine=refine, size=None)
     results = {}
     for name in ("true", "gray"):
         report = colorize_video(
@@ -220,7 +220,7 @@ def test_the_colours_of_the_video_decide_nothing(
 
 def test_the_session_sees_gray_only() -> None:
     images = moving(3)
-    tracker = load("lab", device="cpu")
+    tracker = load("lab", device="cpu", size=None)
     asked: list[np.ndarray] = []
     embedder = tracker.embedder
     assert embedder is not None

@@ -89,7 +89,8 @@ def test_the_next_proposal_takes_the_ones_before_for_granted() -> None:
     share = np.maximum(0, 1 - np.abs(np.arange(120) - first.frame) / (REACH * 120))
     share[0] = 0
     left = 1 - (1 - values) * (1 - share)
-    assert second == proposals({"1": left}, [0, first.frame], 1)[0]
+    expected = proposals({"1": left}, [0, first.frame], 1)[0]
+    assert second.frame == expected.frame and second.gain == pytest.approx(expected.gain)
     assert proposals({"1": np.ones(50)}, [0]) == []
     assert proposals({}, [0]) == []
     assert proposals({"1": values}, range(120)) == []

@@ -28,7 +28,7 @@ RESERVE = 2**30  # bytes of the disk that are left free: the results need room t
 STALE = 3600  # seconds after which a frame in the making was abandoned
 _SAMPLES, _SAMPLE = 64, 2**16  # pieces of a large video that are hashed, and their bytes
 _KEY = re.compile(r"[0-9a-f]{64}")
-_FORMAT = 1  # of the files; part of the key
+_FORMAT = 2  # of the files and of how frames are embedded; part of the key
 _DTYPES: dict[torch.dtype, np.dtype[Any]] = {  # numpy knows no bfloat16
     torch.bfloat16: np.dtype("<u2"),
     torch.float32: np.dtype("<f4"),

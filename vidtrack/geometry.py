@@ -15,17 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Cells of 8 pixels are coarse for small frames: enlarging them tracks better, up to a point.
+ENLARGED = 2
+
 
 def working_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
     """Size `(height, width)` at which embeddings are computed.
 
-    A frame whose short side is larger than `short_side` is shrunk to it, keeping the aspect ratio; a
-    smaller one is kept; `None` (native) keeps every size.
+    The frame's short side becomes `short_side`, keeping the aspect ratio; a small frame is enlarged by
+    `ENLARGED` at most. `None` (native) keeps every size.
     """
-    short = min(height, width)
-    if short_side is None or short <= short_side:
+    if short_side is None:
         return height, width
-    scale = short_side / short
+    scale = min(short_side / min(height, width), ENLARGED)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 

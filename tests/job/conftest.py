@@ -62,4 +62,4 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def lab() -> Tracker:
-    return load("lab", device="cpu")
+    return load("lab", device="cpu", size=None)

@@ -202,7 +202,7 @@ def test_a_killed_run_goes_on_with_other_annotations(clip: Path, lab: Tracker, t
         "stop = int(sys.argv[2])\n"
         "def progress(done, total):\n"
         "    if done == stop: import time; time.sleep(0.3); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "tracker = load('lab', device='cpu')\n"
+        "tracker = load('lab', device='cpu', size=None)\n"
         "plan = Plan(saves=frozenset({'rle', 'cutout', 'cutout-png'}))\n"
         "annotations = {0: masks(0), 4: masks(4), 8: masks(8 + (stop == 13))}\n"
         "propagate_video(Path(sys.argv[1]), annotations, tracker, Path('out'), plan, progress=progress)"

@@ -26,7 +26,7 @@ FRAME = (HEIGHT, WIDTH)
 IMAGE = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 # One pointer with all the weight: what it finds is what is there.
 SETTINGS = Propagation(
-    context=(1,), point_context=(1,), topk=1, point_topk=1, radius=5, refine=False, foreground=1
+    size=None, context=(1,), point_context=(1,), topk=1, point_topk=1, radius=5, refine=False, foreground=1
 )
 KINDS = (Masks, Keypoints, Boxes, Maps)
 LEFT, TOP, RIGHT, BOTTOM = 40, 24, 80, 64  # on the edges of cells

@@ -121,7 +121,7 @@ def carrier_and_frames() -> tuple[MaskCarrier, list[np.ndarray], list[Tensor], M
     frames = [F.normalize(look[cells] + 0.2 * embedding(n), dim=-1) for n in range(3)]
     frames.append(F.normalize(look[cells * 0] + 0.2 * embedding(9), dim=-1))
     images = [np.ascontiguousarray(np.repeat(ids[..., None] * 80, 3, axis=-1))] * len(frames)
-    carrier = MaskCarrier(Propagation(radius=3, reach=None, margin=None), 8)
+    carrier = MaskCarrier(Propagation(size=None, radius=3, reach=None, margin=None), 8)
     return carrier, images, frames, Masks(ids)
 
 

@@ -192,7 +192,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_moving_square_points_to_itself(clip: Path) -> None:
-    tracker = load("lab", device="cpu", context="2,4", topk=3)
+    tracker = load("lab", device="cpu", context="2,4", topk=3, size=None)
     picture, found = pointer_picture(clip, 9, [(52, 32), (4, 4)], tracker, reference=1)
     assert picture.dtype == np.uint8 and len(found) == 2
     assert found[0].memory == (1, 7, 5) and found[0].frame == 9
@@ -213,7 +213,7 @@ def test_the_numbers_are_those_of_a_propagation(clip: Path, monkeypatch: pytest.
         return topk(query, memory, *arguments, active=active)  # type: ignore[arg-type]
 
     monkeypatch.setattr(propagator, "topk", spied)
-    tracker = load("lab", device="cpu")
+    tracker = load("lab", device="cpu", size=None)
     ids = np.zeros((64, 96), np.uint8)
     ids[24:40, 8:24] = 1
     list(tracker.propagate(clip, {0: Masks(ids)}))

@@ -127,10 +127,11 @@ class LabEmbedder:
 
 
 def resize(image: np.ndarray, size: int | None) -> np.ndarray:
-    """RGB uint8 `[H, W, 3]` at the working size `[h, w, 3]`."""
+    """RGB uint8 `[H, W, 3]` at the working size `[h, w, 3]`, smaller or larger."""
     height, width = working_size(image.shape[0], image.shape[1], size)
     if (height, width) != image.shape[:2]:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
+        image = cv2.resize(image, (width, height), interpolation=how)
     return np.ascontiguousarray(image)
 
 

@@ -18,6 +18,7 @@ from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.readout import winners
 from vidtrack.propagate.settings import Propagation
 
+LEAST = 0.03  # expected J of an object that is lost: its word still counts a little
 LEVELS = 255  # a probability laid aside is a multiple of 1/255: fainter ones are dropped anyway
 
 
@@ -131,6 +132,13 @@ class MaskCarrier(Carrier[Masks, Carried]):
 
 
 def _trust(carried: Carried) -> Tensor:
-    """How decided and well recognised a cell is, times each object's decidedness squared: `[h, w, K]`."""
+    """How far a cell's label can be trusted, `[h, w, K]`.
+
+    How decided and well recognised the cell is, times the squares of each object's decidedness and expected
+    J: a pass that has gone over to something else is decided too, but that looks unlike the annotation.
+    """
     cell = carried.labels.amax(dim=-1) * carried.similarity.clamp(min=0) + 1e-3
-    return cell[..., None] * decidedness(carried.labels).square()
+    sure = decidedness(carried.labels)
+    if carried.confidence is not None:
+        sure[1:] *= carried.confidence.clamp(min=LEAST)
+    return cell[..., None] * sure.square()

@@ -30,7 +30,8 @@ class Propagation(Config):
     """How labels are carried.
 
     Attributes:
-        size: short side in pixels at which embeddings are computed; None keeps the frame's size.
+        size: short side in pixels at which embeddings are computed; smaller frames are enlarged, see
+            `vidtrack.geometry.working_size`. None keeps the frame's size.
         context: the frames before that are attended to beside the annotations, by their distance in
             frames; a number N stands for 1..N.
         radius: half the side of the square window in cells: |dx|, |dy| <= radius.
@@ -75,5 +76,5 @@ class Propagation(Config):
 QUALITIES: dict[str, dict[str, Any]] = {
     "fast": {"size": 384, "context": (1, 4)},
     "default": {},
-    "best": {"context": (1, 3, 5, 7), "reach": None, "margin": None},
+    "best": {"size": 640, "radius": 16, "context": (1, 3, 5, 7), "reach": None, "margin": None},
 }
