@@ -122,8 +122,8 @@ def proposals(series: Series, annotated: Collection[int], count: int = 3) -> lis
     all objects and frames is proposed, and the next one given that it is annotated.
 
     The rule and `REACH` (0.8 to 3 propose the same frames there) were chosen among several on
-    DAVIS-2016-dev: frames of the largest loss, or those where a loss sets in, gained less than the middle. `tests/benchmarks/proposals.py` measures
-    what is gained.
+    DAVIS-2016-dev: frames of the largest loss, or those where a loss sets in, gained less than the middle of
+    the video. `tests/benchmarks/proposals.py` measures what is gained.
 
     Args:
         series: confidences `[T]` by object, all of one length.
