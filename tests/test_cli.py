@@ -315,18 +315,18 @@ def test_benchmark_of_a_tiny_set(clip: Path) -> None:
     done = run("benchmark", "davis", *options, "--out", "scores", cwd=clip)
     assert done.returncode == 0, done.stderr
     assert "J&F" in done.stdout and "report.html" in done.stdout
-    results = json.loads((clip / "scores/results.json").read_text())
+    results = json.loads((clip / "scores/table.json").read_text())
     scores = {row["name"]: row["scores"]["J&F-Mean"] for row in results["rows"]}
     assert list(scores) == ["lab topk=2", "lab topk=4", "copy topk=2", "copy topk=4"]
     assert scores["lab topk=4"] > 0.7 > scores["copy topk=4"] == scores["copy topk=2"]
-    masks = clip / "scores/predictions/lab_topk=4"
+    masks = clip / "scores/lab_topk=4/masks"
     assert len(list((masks / "a").iterdir())) == 12
     assert "<svg" in (clip / "scores/report.html").read_text()
 
     again = run("benchmark", "davis", *data, "--masks", masks, "--out", "again", cwd=clip)
     assert again.returncode == 0, again.stderr
-    (row,) = json.loads((clip / "again/results.json").read_text())["rows"]
-    assert row["scores"]["J&F-Mean"] == scores["lab topk=4"]
+    one = json.loads((clip / "again/results.json").read_text())
+    assert one["schema"] == 1 and one["J&F-Mean"] == one["sequences"]["a"]["J&F-Mean"] == scores["lab topk=4"]
 
     better = run("compare", "scores#copy topk=4", "scores#lab topk=4", cwd=clip)
     assert better.returncode == 0 and "J&F-Mean" in better.stdout, better.stderr

@@ -14,7 +14,7 @@ from typing import Any
 from pretrain.errors import InputError
 
 LOCK = ".lock"
-RESULTS = ("report.json", "results.json")  # every folder of results has one of these
+RESULTS = ("report.json", "results.json", "table.json")  # every folder of results has one of these
 
 
 def sha256(path: Path | str) -> str:
@@ -34,7 +34,7 @@ def require_free(path: Path | str, overwrite: bool = False, *, folder: bool = Fa
     """Return `path` if it may be written: it is free or may be overwritten, and its folder is writable.
 
     With `overwrite` a file replaces a file only, and a folder of results only a folder of results (one with
-    a `report.json` or `results.json`, or an empty one): a folder of the user's is never removed.
+    a file of `RESULTS`, or an empty one): a folder of the user's is never removed.
 
     Raises:
         InputError: `path` exists and must not be replaced, or its folder can't be written.

@@ -198,6 +198,8 @@ def write(path: Path, value: Any) -> Path:
 def test_results_are_read_from_a_file_or_its_folder(tmp_path: Path) -> None:
     file = write(tmp_path / "run" / "results.json", A)
     assert load_results(file) == load_results(tmp_path / "run") == A
+    write(tmp_path / "run" / "table.json", B)
+    assert load_results(tmp_path / "run") == B and load_results(file) == A
 
 
 def damaged(*place: str | int, value: Any) -> dict[str, Any]:
@@ -213,7 +215,7 @@ FOREIGN = {
     "not JSON": ("{", "can't be read as JSON"),
     "a list": ([1], "no results of vidtrack benchmark"),
     "a report": ({"frames": []}, "no results of vidtrack benchmark"),
-    "old": ({"schema": 1, "benchmark": "davis"}, "schema 1, not 2: run the benchmark again"),
+    "old": ({"schema": 1, "benchmark": "davis"}, "damaged or of another version: run the benchmark again"),
     "no rows": (damaged("rows", value=[]), "damaged at rows: "),
     "no number": (damaged("rows", 0, "sequences", "bear", "scores", "IoU", value="0.5"), "damaged at rows.0"),
     "nan": (

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pretrain.errors import InputError
+from vidtrack.benchmark.results import as_table
 from vidtrack.benchmark.rows import Row
 from vidtrack.benchmark.runner import run
 from vidtrack.labels.masks import Masks
@@ -39,14 +40,14 @@ def test_the_truth_is_right(task: ToyTask, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     out = tmp_path / "out"
     results = run(task, [Row("fake", Fake())], out, progress=lambda *state: seen.append(state))
-    assert json.loads((out / "results.json").read_text()) == results
+    assert as_table(json.loads((out / "results.json").read_text())) == results
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
-    assert sorted(path.name for path in out.iterdir()) == ["predictions", "results.csv", "results.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["made", "masks", "results.csv", "results.json"]
     (row,) = results["rows"]
     assert row["scores"] == {"right": 1} and row["sequences"]["two"]["scores"] == {"right": 1}
     for name in ("two", "one"):
         for index in range(FRAMES):
-            with Image.open(out / f"predictions/fake/{name}/{index:05d}.png") as image:
+            with Image.open(out / f"masks/{name}/{index:05d}.png") as image:
                 assert image.mode == "P"
                 np.testing.assert_array_equal(np.asarray(image), draw(index))
     assert seen[0] == ("two", 1, 12) and seen[-1] == ("one", 12, 12)
@@ -61,13 +62,19 @@ def test_results_record_how_they_were_made(task: ToyTask, tmp_path: Path) -> Non
     good, bad = results["rows"]
     assert (good["name"], good["weights"], good["settings"]["tracker"]) == ("a", "abc", "fake")
     assert good["frames_per_second"] == pytest.approx(12 / good["propagation_seconds"])
-    assert good["peak_memory_mb"] > 10 and good["folder"] == "predictions/a"
+    assert good["peak_memory_mb"] > 10 and good["folder"] == "a/masks"
     assert bad["scores"]["right"] == pytest.approx(1 / 6)
     assert bad["sequences"]["one"]["series"] == {"1": [1, 0, 0, 0, 0, 0]}
-    rows = list(csv.reader((tmp_path / "out/results.csv").open()))
-    assert rows[0] == ["Tracker", "Sequence", "right"]
-    assert [row[:2] for row in rows[1:4]] == [["a", "Global"], ["a", "two"], ["a", "one"]]
-    assert [float(row[2]) for row in rows[1:]] == pytest.approx([1, 1, 1, 1 / 6, 1 / 6, 1 / 6], abs=1e-6)
+    assert json.loads((tmp_path / "out/table.json").read_text()) == results
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "table.csv", "table.json"]
+    rows = list(csv.reader((tmp_path / "out/table.csv").open()))
+    assert rows == [["Tracker", "right"], ["a", "1.000000"], ["b", "0.166667"]]
+    rows = list(csv.reader((tmp_path / "out/b/results.csv").open()))
+    assert rows == [["Sequence", "right"], ["two", "0.166667"], ["one", "0.166667"]]
+    one = json.loads((tmp_path / "out/b/results.json").read_text())
+    assert one["schema"] == 1 and one["right"] == one["sequences"]["two"]["right"] == 1 / 6
+    assert one["weights"] == "abc" and one["settings"]["tracker"] == "fake" and one["peak_memory_mb"] > 10
+    assert as_table(one) == {**results, "rows": [bad]}
 
 
 def test_other_processes_score_the_same(task: ToyTask, tmp_path: Path) -> None:
@@ -79,7 +86,7 @@ def test_other_processes_score_the_same(task: ToyTask, tmp_path: Path) -> None:
 def test_each_run_of_a_sequence_has_a_folder(tmp_path: Path) -> None:
     task = make_task(tmp_path / "data", ["one"], passes=2)
     results = run(task, [Row("fake", Fake(wrong=True))], tmp_path / "out")
-    folder = tmp_path / "out/predictions/fake/one"
+    folder = tmp_path / "out/masks/one"
     assert (
         len(list((folder / "from 0").glob("*.png"))) == 6 and len(list((folder / "from 1").iterdir())) == 10
     )
@@ -110,7 +117,11 @@ def test_a_complete_run_is_used_again_for_more_trackers(task: ToyTask, tmp_path:
     results = run(task, [Row("a", first), Row("b", second)], out, overwrite=True)
     assert first.calls == [] and second.calls == ["two", "one"]
     assert results["rows"][0]["reused"] == ["two", "one"] and results["rows"][1]["reused"] == []
-    assert sorted(path.name for path in (out / "predictions").iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "table.csv", "table.json"]
+    third = Fake()
+    results = run(task, [Row("a", third)], out, overwrite=True)
+    assert third.calls == [] and results["rows"][0]["reused"] == ["two", "one"]
+    assert sorted(path.name for path in out.iterdir()) == ["made", "masks", "results.csv", "results.json"]
 
 
 def change_weights(task: ToyTask, partial: Path) -> Fake:
@@ -133,12 +144,12 @@ def change_protocol(task: ToyTask, partial: Path) -> Fake:
 
 
 def change_mask(task: ToyTask, partial: Path) -> Fake:
-    Masks(draw(2), None).save(partial / "predictions/fake/two/00003.png", overwrite=True)
+    Masks(draw(2), None).save(partial / "masks/two/00003.png", overwrite=True)
     return Fake()
 
 
 def damage_record(task: ToyTask, partial: Path) -> Fake:
-    (partial / "predictions/fake/two.json").write_text("{")
+    (partial / "made/two.json").write_text("{")
     return Fake()
 
 
@@ -172,7 +183,8 @@ def test_predictions_of_another_question_do_not_stay(task: ToyTask, tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         run(task, [Row("fake", Fake(stop="one"))], tmp_path / "out")
     run(make_task(tmp_path / "data", ["one"]), [Row("fake", Fake())], tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out/predictions/fake").iterdir()) == ["one", "one.json"]
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").glob("*/*")}
+    assert found == {"masks/one", "made/one.json"}
 
 
 def test_existing_output(task: ToyTask, tmp_path: Path) -> None:
@@ -238,6 +250,7 @@ def test_existing_masks_are_scored_where_they_are(task: ToyTask, tmp_path: Path)
 def test_reports_are_written_before_the_folder_appears(task: ToyTask, tmp_path: Path) -> None:
     def report(folder: Path, results: dict[str, Any]) -> None:
         assert not (tmp_path / "out").exists() and (folder / "results.json").is_file()
+        assert (folder / results["rows"][0]["folder"] / "two").is_dir()
         (folder / "report.html").write_text(results["title"])
 
     run(task, [Row("fake", Fake())], tmp_path / "out", finish=report)

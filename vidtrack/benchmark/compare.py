@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.ranking import is_lower
+from vidtrack.benchmark.results import ONE, RESULTS_JSON, TABLE, TABLE_JSON, as_table
 
-RESULTS = "results.json"
-SCHEMA = 2
 LEVEL = 0.95
 FEW = 6  # with five sequences, all of them better on one side by chance isn't rarer than 1 in 20
 
@@ -192,13 +191,15 @@ def load_results(path: Path | str) -> dict[str, Any]:
     """Read the results of a benchmark.
 
     Args:
-        path: `results.json`, or the folder that holds it.
+        path: `table.json` or `results.json`, or the folder that holds one of them.
 
     Raises:
         InputError: no such file, not JSON, not results of a benchmark, or those of another version.
     """
     path = Path(path)
-    file = path / RESULTS if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        file = path / (TABLE_JSON if (path / TABLE_JSON).is_file() else RESULTS_JSON)
     try:
         found: Any = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -207,8 +208,13 @@ def load_results(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{file} can't be read as JSON: {error}") from error
     if not isinstance(found, dict) or "benchmark" not in found:
         raise InputError(f"{file} holds no results of vidtrack benchmark.")
-    if found.get("schema") != SCHEMA:
-        raise InputError(f"{file} has schema {found.get('schema')}, not {SCHEMA}: run the benchmark again.")
+    if found.get("schema") == ONE:
+        try:
+            found = as_table(found)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is damaged or of another version: run the benchmark again.") from error
+    if found.get("schema") != TABLE:
+        raise InputError(f"{file} has schema {found.get('schema')}: run the benchmark again.")
     try:
         _Results.model_validate(found)
     except ValidationError as error:

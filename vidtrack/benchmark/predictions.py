@@ -23,6 +23,7 @@ from vidtrack.labels.keypoints import Keypoints
 from vidtrack.labels.masks import Masks
 
 KEYPOINTS, BOXES = "keypoints.csv", "boxes.csv"
+KINDS: dict[type[Any], str] = {Masks: "masks", Keypoints: "keypoints", Boxes: "boxes"}  # folders
 
 
 class Writer:

@@ -1,22 +1,23 @@
 """Run trackers over a task, keep their predictions and scores; an interrupted run goes on where it stopped.
 
-    OUT/results.json                     scores, settings, versions, speed (keys: see `run`)
-    OUT/results.csv                      a line per tracker and sequence, and one over all sequences
-    OUT/predictions/<row>/<sequence>/    what the trackers said
-    OUT/predictions/<row>/<sequence>.json  what it was made with, so that it can be used again
+    OUT/results.json, results.csv   scores, settings, versions, speed, see `vidtrack.benchmark.results`
+    OUT/masks/<sequence>/           what the tracker said; or keypoints/, boxes/
+    OUT/made/<sequence>.json        what it was made with, so that it can be used again
+
+Of several trackers, each has all this in a folder of its own, and OUT has table.json and table.csv.
 
 Until everything is there, work lies in `OUT.partial/`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import itertools
 import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,13 @@ from typing import Any
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.environment import peak_memory_mb, versions
-from vidtrack.benchmark.predictions import Writer
+from vidtrack.benchmark.predictions import KINDS, Writer
+from vidtrack.benchmark.results import TABLE, write
 from vidtrack.benchmark.rows import Row
 from vidtrack.benchmark.task import Item, Record, Task
 from vidtrack.files import replace, require_free, sha256, write_json
 
-SCHEMA = 2
+MADE = "made"  # folder of the records
 Progress = Callable[[str, int, int], None]
 Finish = Callable[[Path, dict[str, Any]], None]
 
@@ -72,7 +74,7 @@ def run(
         finish: called with the folder and the results before the folder gets its name: writes reports.
 
     Returns:
-        What `results.json` holds: `schema`, `benchmark`, `title`, `keys` (of the scores, main one first),
+        What `table.json` holds: `schema`, `benchmark`, `title`, `keys` (of the scores, main one first),
         `lower` (those that are better when lower), `data` and its hash `data_sha256`, `protocol`,
         `versions`, `sweep`, and `rows`, one per tracker:
         `name`, `scores` over all sequences, `settings`, `weights`, `swept`, `folder` of its predictions,
@@ -95,6 +97,8 @@ def run(
     total = sum(item.frames for item in task.items) * sum(row.tracker is not None for row in rows)
     done = 0
     partial.mkdir(parents=True, exist_ok=True)
+    own = {row.name: row.folder if len(rows) > 1 else "" for row in rows}
+    kind = KINDS[type(next(iter(task.items[0].runs()[0].annotations.values())))]
     for item in task.items:
         for row in rows:
             if row.tracker is None:
@@ -102,16 +106,16 @@ def run(
                 found[row.name, item.name] = _Done(row.masks / item.name)
                 continue
             manifest = _manifest(task, row, hashes[item.name])
-            folder = partial / "predictions" / row.folder / item.name
+            place = _Place(partial / own[row.name], kind, item.name)
             report = _reporter(progress, item.name, done, total)
-            kept = _kept(folder, manifest) or _taken_over(out, partial, folder, manifest)
+            kept = _kept(place, manifest) or _taken_over((partial, out), row.folder, place, manifest)
             cache = cache_bytes if row.swept or len(item.runs()) > 1 else 0
-            found[row.name, item.name] = kept or _track(item, row, manifest, folder, cache, report)
+            found[row.name, item.name] = kept or _track(item, row, manifest, place, cache, report)
             done += item.frames
             report(item.frames)
     records = _scored(task, rows, found, workers)
     results = {
-        "schema": SCHEMA,
+        "schema": TABLE,
         "benchmark": task.benchmark,
         "title": task.title,
         "keys": list(task.keys),
@@ -121,12 +125,11 @@ def run(
         "protocol": task.protocol,
         "versions": versions(),
         "sweep": None if not sweep else {name: list(values) for name, values in sweep.items()},
-        "rows": [_row(task, row, found, records) for row in rows],
+        "rows": [_row(task, row, Path(own[row.name], kind).as_posix(), found, records) for row in rows],
     }
     results = json.loads(json.dumps(results))  # as it looks when it is read again
-    _clean(partial, rows, task)
-    write_json(partial / "results.json", results)
-    _write_csv(partial / "results.csv", results)
+    _clean(partial, [partial / own[row.name] for row in rows if row.tracker is not None], kind, task)
+    write(partial, results, own.values())
     if finish is not None:
         finish(partial, results)
     replace(partial, out)
@@ -146,44 +149,60 @@ def _manifest(task: Task, row: Row, fingerprint: str) -> dict[str, Any]:
     return loaded
 
 
-def _about(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.json")
+@dataclass(frozen=True)
+class _Place:
+    """Where the predictions of a sequence are, and the record of what they were made with."""
+
+    row: Path
+    kind: str
+    sequence: str
+
+    @property
+    def folder(self) -> Path:
+        return self.row / self.kind / self.sequence
+
+    @property
+    def record(self) -> Path:
+        return self.row / MADE / f"{self.sequence}.json"
 
 
-def _kept(folder: Path, manifest: dict[str, Any]) -> _Done | None:
+def _kept(place: _Place, manifest: dict[str, Any]) -> _Done | None:
     """Predictions that are there already; None if anything about them differs."""
     try:
-        about = json.loads(_about(folder).read_text(encoding="utf-8"))
+        about = json.loads(place.record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not folder.is_dir() or not isinstance(about, dict):
+    if not place.folder.is_dir() or not isinstance(about, dict):
         return None
-    if about.get("manifest") != manifest or sha256(folder) != about.get("predictions"):
+    if about.get("manifest") != manifest or sha256(place.folder) != about.get("predictions"):
         return None
-    return _Done(folder, about["seconds"], about["peak_memory_mb"], reused=True)
+    return _Done(place.folder, about["seconds"], about["peak_memory_mb"], reused=True)
 
 
-def _taken_over(out: Path, partial: Path, folder: Path, manifest: dict[str, Any]) -> _Done | None:
-    """The same of an earlier, complete run that is about to be replaced; its files are copied."""
-    earlier = out / folder.relative_to(partial)
-    if _kept(earlier, manifest) is None:
-        return None
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(earlier, folder)
-    shutil.copy2(_about(earlier), _about(folder))
-    return _kept(folder, manifest)
+def _taken_over(roots: Iterable[Path], row: str, place: _Place, manifest: dict[str, Any]) -> _Done | None:
+    """The same of another run, interrupted or about to be replaced, of one or several trackers: copied."""
+    for root, folder in itertools.product(roots, ("", row)):
+        earlier = _Place(root / folder, place.kind, place.sequence)
+        if earlier != place and _kept(earlier, manifest) is not None:
+            shutil.rmtree(place.folder, ignore_errors=True)
+            shutil.copytree(earlier.folder, place.folder)
+            place.record.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(earlier.record, place.record)
+            return _kept(place, manifest)
+    return None
 
 
 def _track(
     item: Item,
     row: Row,
     manifest: dict[str, Any],
-    folder: Path,
+    place: _Place,
     cache_bytes: int,
     report: Callable[[int], None],
 ) -> _Done:
     """Run a tracker over one sequence, and note what its predictions were made with."""
-    _about(folder).unlink(missing_ok=True)
+    folder = place.folder
+    place.record.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     seconds, runs = 0.0, item.runs()
@@ -208,7 +227,8 @@ def _track(
             writer.close()
     found = _Done(folder, seconds, peak_memory_mb())
     about = {"manifest": manifest, "predictions": sha256(folder)}
-    write_json(_about(folder), {**about, "seconds": seconds, "peak_memory_mb": found.peak_memory_mb})
+    place.record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place.record, {**about, "seconds": seconds, "peak_memory_mb": found.peak_memory_mb})
     return found
 
 
@@ -235,6 +255,7 @@ def _score(item: Item, folder: Path) -> Record:
 def _row(
     task: Task,
     row: Row,
+    folder: str,
     found: Mapping[tuple[str, str], _Done],
     records: Mapping[tuple[str, str], Record],
 ) -> dict[str, Any]:
@@ -255,7 +276,7 @@ def _row(
         "settings": row.settings,
         "weights": row.settings.get("weights"),
         "swept": row.swept,
-        "folder": None if row.tracker is None else f"predictions/{row.folder}",
+        "folder": None if row.tracker is None else folder,
         "propagation_seconds": sum(seconds) if seconds else None,
         "frames_per_second": frames / sum(seconds) if seconds and sum(seconds) else None,
         "peak_memory_mb": max(peaks) if peaks else None,
@@ -269,32 +290,15 @@ def _reporter(progress: Progress | None, name: str, done: int, total: int) -> Ca
     return lambda frames: progress(name, done + frames, total) if progress else None
 
 
-def _clean(partial: Path, rows: Sequence[Row], task: Task) -> None:
-    """Predictions of an earlier, interrupted run that asked for something else go."""
-    wanted = {row.folder: {item.name for item in task.items} for row in rows if row.tracker is not None}
-    for folder in _entries(partial / "predictions"):
-        if folder.name not in wanted:
-            shutil.rmtree(folder)
+def _clean(partial: Path, rows: Iterable[Path], kind: str, task: Task) -> None:
+    """What an earlier, interrupted run left that asked for something else goes."""
+    wanted = set()
+    for item in task.items:
+        for row in rows:
+            place = _Place(row, kind, item.name)
+            wanted |= {place.folder, place.record}
+    above = {path for place in wanted for path in place.parents}
+    for entry in sorted(partial.rglob("*")):
+        if entry in wanted or entry in above or wanted & set(entry.parents) or not entry.exists():
             continue
-        for entry in _entries(folder):
-            if entry.name.removesuffix(".json") not in wanted[folder.name]:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    if not wanted:
-        shutil.rmtree(partial / "predictions", ignore_errors=True)
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    yield from list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _write_csv(path: Path, results: Mapping[str, Any]) -> None:
-    """The official tool's columns, after the tracker's name; "Global" is over all sequences."""
-    keys = results["keys"]
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["Tracker", "Sequence", *keys])
-        for row in results["rows"]:
-            lines = {"Global": row, **row["sequences"]}
-            for name, line in lines.items():
-                values = (line["scores"].get(key) for key in keys)
-                writer.writerow([row["name"], name, *("" if v is None else f"{v:.6f}" for v in values)])
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

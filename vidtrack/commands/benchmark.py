@@ -223,5 +223,4 @@ def _measure(
             again = sorted({name for row in results["rows"] for name in row["reused"]})
             if again:
                 print(f"from an earlier run with the same data, weights and settings: {', '.join(again)}")
-            kept = "" if all(row.tracker is None for row in rows) else " predictions/"
-            print(f"{out}: report.html results.json results.csv{kept}")
+            print(f"{out}: {' '.join(sorted(path.name + '/' * path.is_dir() for path in target.iterdir()))}")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="results.json, or its folder; FOLDER#ROW names one of its rows.")],
+    a: Annotated[
+        Path,
+        typer.Argument(help="Folder of results, or its table.json or results.json; FOLDER#ROW: one row."),
+    ],
     b: Annotated[Path, typer.Argument(help="The same of what A is compared with.")],
     row: Annotated[
         list[str] | None, typer.Option(help="Row of both; given twice: that of A, then that of B.")
