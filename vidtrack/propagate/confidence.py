@@ -24,7 +24,7 @@ from torch import Tensor
 from vidtrack.propagate.fusion import decidedness
 
 # Bias, then the weights of decidedness, likeness and wholeness.
-CALIBRATION = (-10.29, 4.77, 6.83, 1.17)
+CALIBRATION = (-9.72, 5.01, 5.99, 1.22)
 INSIDE = 0.5  # cells with more of an object's label than this are its pieces
 
 
