@@ -9,9 +9,9 @@ network would learn positions instead of content.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from pretrain.losses import info_nce
 from vidtrack.learn.clips import nearest_cells
 from vidtrack.learn.settings import Anchors
 
@@ -61,8 +61,8 @@ def anchor_loss(
     index = warp[:, None, None].expand(-1, frames - 1, depth, -1)
     warped = flat[:, 1:].gather(3, index)  # [B, T-1, D, n]: first view, seen in the second's places
     rows = warped.transpose(2, 3).reshape(-1, depth)  # [B*(T-1)*n, D]
-    logits = rows @ z.flatten(0, 1).T / settings.temperature  # [B*(T-1)*n, B*a]: all clips' anchors compete
-    assignment = F.cross_entropy(logits, target.flatten())
+    # All clips' anchors compete; the embeddings are unit vectors. logits: [B*(T-1)*n, B*a]
+    assignment, logits = info_nce(rows, z.flatten(0, 1), target.flatten(), "dot", settings.temperature)
     with torch.no_grad():
         agreement = (logits.argmax(dim=1) == target.flatten()).float().mean()
 
@@ -70,9 +70,9 @@ def anchor_loss(
     key = second_graded.flatten(2).gather(2, places[:, None].expand(-1, depth, -1))  # [B, D, g]
     there = warp.gather(1, places)  # [B, g] in the first view
     query = flat[:, 0].gather(2, there[:, None].expand(-1, depth, -1))
-    scores = query.transpose(1, 2).flatten(0, 1) @ key.transpose(1, 2).flatten(0, 1).T  # [B*g, B*g]
-    cross_view = F.cross_entropy(
-        scores / settings.temperature, torch.arange(len(scores), device=scores.device)
+    query, key = (x.transpose(1, 2).flatten(0, 1) for x in (query, key))  # [B*g, D]
+    cross_view, _ = info_nce(
+        query, key, torch.arange(len(query), device=query.device), "dot", settings.temperature
     )
     return {
         "loss": assignment + settings.cross_view * cross_view,
