@@ -1,0 +1,195 @@
+"""Images to learn from: folders and tar files, decoded once into one array.
+
+    DATA/<class>/<image>            labels are the names of the folders
+    DATA/<image>                    no labels
+    DATA/<split>/<class>/<image>    where `split` is asked for and there is a folder of that name
+
+A tar file (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`) has the same layout; it is read, never unpacked.
+"""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from pretrain.errors import InputError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+SPLITS = ("train", "test", "val", "validation")
+UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
+BATCH = 256  # images that are decoded side by side
+
+
+@dataclass(eq=False)
+class ImageSet:
+    """Images of one size.
+
+    Attributes:
+        images: uint8 `[N, size, size, 3]` RGB.
+        labels: int64 `[N]`, indices into `classes`; None without classes.
+        classes: names, sorted.
+        names: of the files, sorted, in the order of `images`.
+        skipped: name and reason of each file that can't be read.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_images(
+    data: Path | str,
+    size: int,
+    split: str | None = "train",
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImageSet:
+    """Read all images of a folder or tar file.
+
+    An image is resized so that its short side is `size`, and its middle is kept. Gray images become RGB,
+    alpha is dropped, and 16 bits become 8. Files that can't be read are skipped and listed.
+
+    Args:
+        data: folder or tar file.
+        size: side in pixels.
+        split: name of a folder at the top; ignored where there is no split folder at all.
+        limit: at most so many images, spread evenly over all.
+        progress: called with the number of images done and of all.
+
+    Raises:
+        InputError: no such folder or file, no such split, no images, or none that can be read.
+    """
+    data = Path(data)
+    if size < 1:
+        raise InputError(f"size={size}: give a number of pixels above 0.")
+    if data.is_dir():
+        names = [p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()]
+    elif data.is_file() and data.name.lower().endswith(TARS):
+        names = _tar_names(data)
+    elif data.exists():
+        raise InputError(f"{data} is neither a folder nor a tar file: give images in one of these.")
+    else:
+        raise InputError(f"{data} is missing: give a folder or a tar file of images.")
+    chosen, classes_of = _chosen(data, names, split)
+    if limit is not None and len(chosen) > limit:
+        places = np.linspace(0, len(chosen) - 1, limit).round().astype(int)
+        chosen = [chosen[place] for place in places]
+    images = np.empty((len(chosen), size, size, 3), np.uint8)
+    kept: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    contents = _folder_contents(data, chosen) if data.is_dir() else _tar_contents(data, chosen)
+    with ThreadPoolExecutor() as pool:  # OpenCV decodes without holding Python's lock
+        while batch := list(islice(contents, BATCH)):
+            decoded = pool.map(lambda content: _decode(content, size), [content for _, content in batch])
+            for (name, _), image in zip(batch, decoded, strict=True):
+                if image is None:
+                    skipped.append((name, "it is no image that can be read"))
+                else:
+                    images[len(kept)] = image
+                    kept.append(name)
+            if progress is not None:
+                progress(len(kept) + len(skipped), len(chosen))
+    if not kept:
+        raise InputError(f"{data} has no image that can be read: {skipped[0][0]} is the first of them.")
+    order = np.argsort(kept)
+    names_ = tuple(kept[place] for place in order)
+    classes = tuple(sorted({classes_of[name] for name in names_} - {""}))
+    labels = None
+    if classes:
+        number = {name: index for index, name in enumerate(classes)}
+        labels = np.array([number[classes_of[name]] for name in names_], np.int64)
+    return ImageSet(images[: len(kept)][order], labels, classes, names_, sorted(skipped))
+
+
+def _chosen(data: Path, names: list[str], split: str | None) -> tuple[list[str], dict[str, str]]:
+    """The images of a split, sorted, and the class of each ("" without classes)."""
+    paths = {name: PurePosixPath(name) for name in names}
+    images = sorted(
+        name
+        for name, path in paths.items()
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    )
+    if not images:
+        raise InputError(f"{data} holds no images ({', '.join(sorted(SUFFIXES))}).")
+    tops = {paths[name].parts[0] for name in images if len(paths[name].parts) > 1}
+    depth = 0
+    if split is not None and tops & {*SPLITS, split}:
+        if split not in tops:
+            raise InputError(f"{data} has no split {split!r}, but {', '.join(sorted(tops))}.")
+        images = [name for name in images if paths[name].parts[0] == split]
+        depth = 1
+    classes = {
+        name: paths[name].parts[depth] if len(paths[name].parts) > depth + 1 else "" for name in images
+    }
+    if "" in classes.values() and len(set(classes.values())) > 1:  # some in folders, some not
+        classes = dict.fromkeys(images, "")
+    return images, classes
+
+
+def _tar_names(path: Path) -> list[str]:
+    try:
+        with tarfile.open(path) as tar:
+            return [member.name for member in tar if member.isfile()]
+    except UNREADABLE as error:
+        raise _no_tar(path, error) from error
+
+
+def _no_tar(path: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(" :")
+    return InputError(f"{path} can't be read as a tar file ({reason}): pack it again.")
+
+
+def _folder_contents(data: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        try:
+            yield name, (data / name).read_bytes()
+        except OSError:
+            yield name, b""
+
+
+def _tar_contents(path: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """In the order of the file: a compressed one can't be read in another."""
+    wanted = set(names)
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and member.name in wanted:
+                    wanted.discard(member.name)  # a name may stand twice: the first counts
+                    file = tar.extractfile(member)
+                    yield member.name, b"" if file is None else file.read()
+    except UNREADABLE as error:
+        raise _no_tar(path, error) from error
+
+
+def _decode(content: bytes, size: int) -> np.ndarray | None:
+    """The middle square, uint8 `[size, size, 3]` RGB; None if it can't be read."""
+    if not content:
+        return None
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    if image is None:
+        return None
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    if scale != 1:
+        target = (max(size, round(width * scale)), max(size, round(height * scale)))
+        image = cv2.resize(image, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return np.ascontiguousarray(image[top : top + size, left : left + size, ::-1])
