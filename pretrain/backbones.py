@@ -6,15 +6,13 @@ A trunk keeps torchvision's parameter names, so any standard ResNet checkpoint l
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -175,16 +173,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 meta = json.loads((file.metadata() or {}).get("backbone", "{}"))
         else:
             state, meta = _unwrap(torch.load(path, map_location="cpu", weights_only=True), path), {}
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        KeyError,
-    ) as error:
+    except InputError:
+        raise
+    except Exception as error:  # what isn't a checkpoint makes the readers raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} can't be read as weights ({reason}).") from error
+        raise InputError(f"{path} can't be read as weights ({reason}): give a checkpoint.") from error
     return _strip(state), meta
 
 

@@ -200,6 +200,8 @@ def test_changed_settings_leave_the_tracker_as_it_is() -> None:
     assert load("lab").changed(preset="dino").settings == load("lab", preset="dino").settings
     with pytest.raises(InputError, match="--topk"):
         tracker.changed(topk=0)
+    with pytest.raises(InputError, match="--quality fast and --preset crw"):
+        tracker.changed("fast", "crw")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +212,8 @@ def test_changed_settings_leave_the_tracker_as_it_is() -> None:
         ("lab", {"radius": 0}, "--radius 0"),
         ("lab", {"temperature": -1.0}, "--temperature"),
         ("lab", {"device": "tpu"}, "--device tpu"),
+        ("lab", {"precision": "int3"}, "precision 'int3' is unknown"),
+        (__file__, {}, "can't be read as weights"),
     ],
 )
 def test_wrong_names_and_settings(name: str, settings: dict[str, Any], sentence: str) -> None:

@@ -14,7 +14,7 @@ from pretrain.device import choose_device
 from pretrain.errors import InputError
 from vidtrack.files import sha256
 from vidtrack.labels import Masks
-from vidtrack.model.embedder import Embedder, LabEmbedder, NetworkEmbedder, Precision
+from vidtrack.model.embedder import PRECISIONS, Embedder, LabEmbedder, NetworkEmbedder, Precision
 from vidtrack.model.tracker_file import is_tracker_file, load_tracker
 from vidtrack.passes import Direction, Passes, Reader
 from vidtrack.propagate.presets import variant
@@ -44,7 +44,7 @@ class Tracker:
 
         Args:
             quality: "fast", "default" or "best", see `QUALITIES`; stronger than the tracker file's settings.
-            preset: "crw", "dino" or "vfs", see `vidtrack.propagate.presets`; stronger than `quality`.
+            preset: "crw", "dino" or "vfs", see `vidtrack.propagate.presets`; not together with `quality`.
             **settings: fields of `Propagation`, the strongest; "native" is a word for `size=None`.
 
         Raises:
@@ -157,6 +157,8 @@ def load(
         torch.set_num_threads(threads)
     where = choose_device(device)
     _changes(quality, preset, settings)  # a misspelt word is told before anything is loaded
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown: choose one of {', '.join(PRECISIONS)}.")
     return _load(str(tracker), where, precision).changed(quality, preset, **settings)
 
 
@@ -186,6 +188,10 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
 
 def _changes(quality: str | None, preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change, by name."""
+    if quality is not None and preset is not None:
+        raise InputError(
+            f"--quality {quality} and --preset {preset} both say how to carry: give one of them."
+        )
     changed = {**_of_quality(quality), **_of_preset(preset), **settings}
     for name in ("context", "topk"):  # said explicitly, they hold for every kind of label
         if name in settings:

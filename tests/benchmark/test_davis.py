@@ -199,3 +199,11 @@ def test_read_ids_refuses_what_has_none(tmp_path):
         read_ids(tmp_path / "deep.png")
     with pytest.raises(InputError, match=r"none.png is missing"):
         read_ids(tmp_path / "none.png")
+
+
+def test_names_with_spaces_and_lists_that_are_no_text(make_set):
+    root = make_set(2017, {"my bear": 1, "two": 1})
+    assert names(DavisSet.find(root, 2017, "val")) == ["my bear", "two"]
+    (root / "ImageSets/2017/val.txt").write_bytes(b"\xff\xfe\x00b")
+    with pytest.raises(InputError, match=r"val\.txt can't be read: it is a text"):
+        DavisSet.find(root, 2017, "val")

@@ -1,5 +1,7 @@
 """Masks of all kinds of tools become the same ids, and one sentence says what can't."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -230,3 +232,17 @@ def test_check_results(results):
     (masks / "a").rename(masks / "d")
     with pytest.raises(InputError, match=r"masks/a is missing: the masks of each sequence need a folder\."):
         check_results(task, masks)
+
+
+def test_an_object_with_two_masks_of_a_frame(tmp_path):
+    write(tmp_path, "objects")
+    (tmp_path / "1").mkdir()
+    shutil.copy(tmp_path / "001/00002.png", tmp_path / "1/00002.png")
+    with pytest.raises(InputError, match=r"00002\.png and .*00002\.png are both of object 1: remove one"):
+        read_result(tmp_path / "00002", SIZE, KNOWN)
+
+
+def test_an_array_that_is_none(tmp_path):
+    (tmp_path / "00002.npy").write_text("x")
+    with pytest.raises(InputError, match=r"can't be read as an array: write it again with numpy\.save\.$"):
+        read_result(tmp_path / "00002", SIZE, KNOWN)

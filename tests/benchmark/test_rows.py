@@ -37,9 +37,10 @@ def test_a_sweep_is_every_combination_of_its_values() -> None:
 
 
 def test_presets_and_qualities_can_be_swept() -> None:
-    rows = rows_of(load, ["copy"], sweep=parse_sweep(["preset=crw,dino"]))
-    assert [row.settings["propagation"]["topk"] for row in rows] == [10, 5]
-    rows = rows_of(load, ["copy"], sweep=parse_sweep(["quality=fast,default"]))
+    rows = rows_of(load, ["lab", "copy"], sweep=parse_sweep(["preset=crw,dino"]))
+    assert [row.settings["propagation"]["topk"] for row in rows[:2]] == [10, 5]
+    assert len(rows) == 3 and rows[2].name == "copy" and rows[2].swept == {}  # the same with all settings
+    rows = rows_of(load, ["lab"], sweep=parse_sweep(["quality=fast,default"]))
     assert [row.settings["propagation"]["size"] for row in rows] == [384, 480]
 
 
@@ -52,6 +53,8 @@ def test_presets_and_qualities_can_be_swept() -> None:
         (["colour=1"], "there is no setting colour"),
         (["topk=5", "topk=6"], "topk comes twice"),
         (["topk=5,5"], "a value comes twice"),
+        (["topk=5,5.0"], "a value comes twice"),
+        (["=5"], "give a setting and its values"),
         (["topk=none"], "--topk None"),
         (["topk=many"], "--topk 'many'"),
         (["temperature=0.1,0"], "--temperature 0"),
@@ -61,7 +64,7 @@ def test_presets_and_qualities_can_be_swept() -> None:
 )
 def test_wrong_sweeps(words: list[str], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        rows_of(load, ["copy"], sweep=parse_sweep(words))
+        rows_of(load, ["lab"], sweep=parse_sweep(words))
 
 
 def test_names_are_unique_and_can_be_folders(tmp_path: Path) -> None:

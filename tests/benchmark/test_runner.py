@@ -255,3 +255,46 @@ def test_reports_are_written_before_the_folder_appears(task: ToyTask, tmp_path: 
 
     run(task, [Row("fake", Fake())], tmp_path / "out", finish=report)
     assert (tmp_path / "out/report.html").read_text() == "Toys"
+
+
+def test_two_runs_never_share_an_output(task: ToyTask, tmp_path: Path) -> None:
+    class Second(Fake):
+        def results(self, *arguments: Any) -> Any:
+            with pytest.raises(InputError, match=r"another run is writing .*out\.partial: wait"):
+                run(task, [Row("fake", Fake())], tmp_path / "out")
+            return super().results(*arguments)
+
+    results = run(task, [Row("fake", Second())], tmp_path / "out")
+    assert results["rows"][0]["scores"] == {"right": 1}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("made", "masks", "results.csv", "results.json"),
+    ]
+
+
+def test_a_folder_of_the_user_named_partial_stays(task: ToyTask, tmp_path: Path) -> None:
+    tracker = Fake()
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial/thesis.txt").touch()
+    with pytest.raises(InputError, match=r"out\.partial holds something that vidtrack did not write"):
+        run(task, [Row("fake", tracker)], tmp_path / "out")
+    assert tracker.calls == [] and (tmp_path / "out.partial/thesis.txt").exists()
+    (tmp_path / "other.partial").touch()
+    with pytest.raises(InputError, match="did not write"):
+        run(task, [Row("fake", tracker)], tmp_path / "other")
+
+
+def test_an_output_that_cannot_be_made(
+    task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match=r"can't be made \(Read-only file system\): choose another --out"):
+        run(task, [Row("fake", Fake())], tmp_path / "out")
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(task: ToyTask, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(task, [Row("fake", Fake(stop="two"))], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

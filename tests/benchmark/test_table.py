@@ -65,6 +65,21 @@ def test_seven_scores_fit_into_eighty_columns() -> None:
     assert "Recall" in text and "…" not in text
 
 
+@pytest.mark.parametrize(
+    ("whole", "each"), [(["AJ", "delta-avg", "OA"], ["J-{}", "delta-{}"]), (["AP-Mean"], ["AP-{}", "x-{}"])]
+)
+def test_more_scores_leave_thresholds_to_the_files(whole: list[str], each: list[str]) -> None:
+    keys = [*whole, *(name.format(t) for name in each for t in (1, 2, 4, 8, 16))]
+    one = row("default", None, scores=dict.fromkeys(keys, 0.123))
+    one["sequences"]["bear"]["scores"] = one["scores"]
+    for shown in (table(make([one], keys=keys)), sequence_table(make([one], keys=keys))):
+        heads = [str(column.header) for column in shown.columns]
+        assert [head for head in heads if head in keys] == whole
+        console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        console.print(shown)
+        assert "…" not in console.export_text()
+
+
 def test_a_sweep_is_in_its_order() -> None:
     sweep = {"topk": [10, 5], "temperature": [0.05, 0.1]}
     places = [(5, 0.1), (10, 0.1), (5, 0.05), (10, 0.05)]
@@ -144,3 +159,15 @@ def test_sequences_of_several_trackers() -> None:
         ["all", "0.500", "0.600"],
     ]
     assert sorted(bold(shown)) == ["0.400", "0.600", "0.900"]
+
+
+def test_a_sweep_of_several_trackers_names_each_parameter_once() -> None:
+    sweep = {"topk": [5, 10], "temperature": [0.1]}
+    rows = [
+        row(f"{name} topk={topk} temperature=0.1", 0.5, swept={"topk": topk, "temperature": 0.1})
+        for name in ("lab", "random:resnet18")
+        for topk in (5, 10)
+    ]
+    found = [line[:3] for line in cells(table(make([*rows, row("theirs topk=5", 0.5)], sweep=sweep)))]
+    assert ["lab", "10", "0.1"] in found and ["random:resnet18", "5", "0.1"] in found
+    assert ["theirs topk=5", "-", "-"] in found

@@ -136,7 +136,10 @@ def _resolution(folder: Path, wanted: str | None) -> str:
     if wanted is None and len(found) != 1:
         if not found:
             raise InputError(f"{folder} is empty: a DAVIS layout has a folder like 480p there.")
-        raise InputError(f"{folder} has several folders ({', '.join(found)}): choose one with --resolution.")
+        raise InputError(
+            f"{folder} has several folders ({', '.join(found)}): choose one with --resolution, or, "
+            "if they are sequences, --year generic."
+        )
     return wanted or found[0]
 
 
@@ -145,7 +148,7 @@ def _names(root: Path, year: int, split: str, resolution: str) -> list[str]:
     for folder in (lists / str(year), lists, lists / resolution):
         path = folder / f"{split}.txt"
         if path.is_file():
-            names = list(dict.fromkeys(_name(line) for line in path.read_text().splitlines() if line.strip()))
+            names = list(dict.fromkeys(_name(line) for line in list_lines(path)))
             if not names:
                 raise InputError(f"{path} names no sequence.")
             return names
@@ -163,7 +166,19 @@ def _names(root: Path, year: int, split: str, resolution: str) -> list[str]:
 def _name(line: str) -> str:
     """The sequence of a line: its name, or the folder of paths like `/JPEGImages/480p/<name>/00000.jpg`."""
     first = line.split()[0]
-    return PurePosixPath(first).parent.name if "/" in first else first
+    return PurePosixPath(first).parent.name if "/" in first else line.strip()
+
+
+def list_lines(path: Path) -> list[str]:
+    """The lines of a list of sequences, without empty ones.
+
+    Raises:
+        InputError: It can't be read.
+    """
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: it is a text with a sequence in each line.") from error
 
 
 def _sequence(root: Path, year: int, resolution: str, name: str) -> DavisSequence:

@@ -134,7 +134,11 @@ def _per_object(path: Path) -> Iterator[tuple[int, Path]]:
 def _read_objects(
     path: Path, size: tuple[int, int], known: list[int], optional: set[int], binary: bool
 ) -> Ids:
-    files = dict(_per_object(path))
+    files: dict[int, Path] = {}
+    for id_, file in _per_object(path):
+        if id_ in files:
+            raise InputError(f"{files[id_]} and {file} are both of object {id_}: remove one.")
+        files[id_] = file
     if not files:
         raise InputError(f"{path}.png is missing: each scored frame needs a mask.")
     if binary and len(files) == 1:
@@ -158,7 +162,7 @@ def _read_array(path: Path, size: tuple[int, int], known: list[int], binary: boo
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} can't be read as an array: {error}") from error
+        raise InputError(f"{path} can't be read as an array: write it again with numpy.save.") from error
     if not isinstance(values, np.ndarray) or values.ndim not in (2, 3) or values.dtype.kind not in "buif":
         raise InputError(f"{path} has no masks: save ids [H, W] or one map per object [K, H, W].")
     require_size(path, (values.shape[-2], values.shape[-1]), size)

@@ -79,6 +79,7 @@ def find_otb(root: Path, frames: Path | None = None) -> list[BoxSet]:
         files = _otb_files(folder)
         if not files and (folder / "img").is_dir():
             raise InputError(f"{folder / 'groundtruth_rect.txt'} is missing: each sequence needs its boxes.")
+        empty = bool(files)
         for file in files:
             rows = _rows(file)
             if rows is None:
@@ -86,8 +87,11 @@ def find_otb(root: Path, frames: Path | None = None) -> list[BoxSet]:
             images = _pictures(folder, ("img",), frames, alone)
             start = _first_picture(folder.resolve().name, file, len(rows), images)
             boxes = [_otb_box(row) for row in rows]
+            empty = False
             name = folder.resolve().name + file.name.removeprefix("groundtruth_rect").removesuffix(".txt")
             sets.append(_box_set(name, file, images, start, boxes))
+        if empty:
+            raise InputError(f"{files[0]} is empty: it has a line for each frame.")
     return sets
 
 

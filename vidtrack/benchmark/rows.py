@@ -109,7 +109,8 @@ def rows_of(
     rows: list[Row] = []
     for name in trackers:
         tracker = load(name)
-        for swept in combinations:
+        # Labels that are only copied are the same with all settings.
+        for swept in combinations if getattr(tracker, "embedder", tracker) is not None else [{}]:
             own = tracker.changed(**swept) if swept else tracker
             words = [_short(name), *(f"{key}={_text(value)}" for key, value in swept.items())]
             rows.append(Row(_unique(" ".join(words), rows), own, None, swept))
@@ -133,14 +134,14 @@ def parse_sweep(texts: Iterable[str]) -> dict[str, list[Any]]:
     sweep: dict[str, list[Any]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
-        if not equals or not all(values.split(",")):
+        if not name or not equals or not all(values.split(",")):
             raise InputError(f"--sweep {text}: give a setting and its values, like topk=5,10.")
         if name not in known:
             raise InputError(f"--sweep {text}: there is no setting {name}, but {', '.join(known)}.")
         if name in sweep:
             raise InputError(f"--sweep {text}: {name} comes twice, give all its values at once.")
         found = [_value(name, value) for value in values.split(",")]
-        if len({repr(value) for value in found}) < len(found):
+        if len(set(found)) < len(found):  # 5 and 5.0 are the same
             raise InputError(f"--sweep {text}: a value comes twice.")
         sweep[name] = found
     return sweep

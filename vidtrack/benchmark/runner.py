@@ -17,8 +17,9 @@ import json
 import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from vidtrack.benchmark.predictions import KINDS, Writer
 from vidtrack.benchmark.results import TABLE, write
 from vidtrack.benchmark.rows import Row
 from vidtrack.benchmark.task import Item, Record, Task
-from vidtrack.files import replace, require_free, sha256, write_json
+from vidtrack.files import LOCK, locked, replace, require_free, sha256, write_json
 
 MADE = "made"  # folder of the records
 Progress = Callable[[str, int, int], None]
@@ -83,8 +84,8 @@ def run(
         `frames_per_second`.
 
     Raises:
-        InputError: `out` exists without `overwrite` or holds the data or masks, or masks are at fault;
-            before any work.
+        InputError: `out` exists without `overwrite` or holds the data or masks, `OUT.partial` is
+            another run's or holds something else, or masks are at fault; before any work.
         ValueError: a tracker's results don't fit the frames.
     """
     out = require_free(out, overwrite, folder=True).absolute()
@@ -92,11 +93,29 @@ def run(
     for source in (task.data, *(row.masks for row in rows if row.masks is not None)):
         if {out, partial} & {(path := Path(source).absolute()), *path.parents}:
             raise InputError(f"{source} lies in the output {out}, which is replaced: choose another output.")
+    with _work_folder(partial):
+        results = _worked(task, rows, out, partial, sweep, cache_bytes, workers, progress, finish)
+        replace(partial, out)
+        (out / LOCK).unlink(missing_ok=True)  # only now: until here it kept others away
+    return results
+
+
+def _worked(
+    task: Task,
+    rows: Sequence[Row],
+    out: Path,
+    partial: Path,
+    sweep: Mapping[str, Sequence[Any]] | None,
+    cache_bytes: int,
+    workers: int,
+    progress: Progress | None,
+    finish: Finish | None,
+) -> dict[str, Any]:
+    """Everything that `run` puts into `partial`; returns what it returns."""
     hashes = {item.name: item.fingerprint() for item in task.items}
     found: dict[tuple[str, str], _Done] = {}
     total = sum(item.frames for item in task.items) * sum(row.tracker is not None for row in rows)
     done = 0
-    partial.mkdir(parents=True, exist_ok=True)
     own = {row.name: row.folder if len(rows) > 1 else "" for row in rows}
     kind = KINDS[type(next(iter(task.items[0].runs()[0].annotations.values())))]
     for item in task.items:
@@ -132,8 +151,34 @@ def run(
     write(partial, results, own.values())
     if finish is not None:
         finish(partial, results)
-    replace(partial, out)
     return results
+
+
+@contextmanager
+def _work_folder(partial: Path) -> Iterator[None]:
+    """Context manager: `OUT.partial`, made and locked; after a failure it stays only if it saves work.
+
+    Raises:
+        InputError: another run has it, it holds something else, or it can't be made.
+    """
+    try:
+        ours = not partial.exists() or (
+            partial.is_dir()
+            and not partial.is_symlink()
+            and ((partial / LOCK).is_file() or not any(partial.iterdir()))
+        )
+        if not ours:
+            raise InputError(f"{partial} holds something that vidtrack did not write: choose another --out.")
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{partial} can't be made ({error.strerror}): choose another --out.") from error
+    with locked(partial, f"another run is writing {partial}: wait for its end, or choose another --out."):
+        try:
+            yield
+        except BaseException:
+            if not any(partial.rglob(f"{MADE}/*.json")):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def _manifest(task: Task, row: Row, fingerprint: str) -> dict[str, Any]:
@@ -292,7 +337,7 @@ def _reporter(progress: Progress | None, name: str, done: int, total: int) -> Ca
 
 def _clean(partial: Path, rows: Iterable[Path], kind: str, task: Task) -> None:
     """What an earlier, interrupted run left that asked for something else goes."""
-    wanted = set()
+    wanted = {partial / LOCK}
     for item in task.items:
         for row in rows:
             place = _Place(row, kind, item.name)

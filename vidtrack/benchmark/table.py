@@ -12,6 +12,7 @@ from rich.text import Text
 from vidtrack.benchmark.ranking import best_rows, drawn_rows, is_lower, number, setting, swept_order
 
 _FEW = 4  # keys whose names fit beside each other
+_MOST = 7  # keys that fit into 80 columns
 
 
 def table(results: dict[str, Any]) -> Table:
@@ -21,10 +22,12 @@ def table(results: dict[str, Any]) -> Table:
     scores (0..1 unless the benchmark says otherwise; "lower" marks those where lower is better), frames per
     second and the peak memory in MB. What isn't known is "-".
 
+    Of more than seven scores those at single thresholds, such as `J-4` beside `AJ`, are left to the files.
+
     Args:
         results: schema 2, see `vidtrack.benchmark.runner`.
     """
-    rows, keys = results["rows"], results["keys"]
+    rows, keys = results["rows"], _shown(results["keys"])
     sweep = list(results.get("sweep") or {})
     combinations = [str([row.get("swept", {}).get(name) for name in sweep]) for row in rows]
     named = not sweep or len(set(combinations)) < len(rows)
@@ -38,7 +41,7 @@ def table(results: dict[str, Any]) -> Table:
     for index in swept_order(results):
         row = rows[index]
         swept = row.get("swept", {})
-        cells = [Text(row["name"])] if named else []
+        cells = [Text(_without(row["name"], swept))] if named else []
         cells += [Text(setting(swept[name]) if name in swept else "-") for name in sweep]
         cells += [
             Text(number(row["scores"].get(key)), style="bold" if index in best[key] else "") for key in keys
@@ -61,14 +64,14 @@ def sequence_table(results: dict[str, Any]) -> Table:
     """
     main, rows = results["keys"][0], results["rows"]
     if len(rows) == 1:
-        columns = [(0, key) for key in results["keys"]]
-        out = _table(f"{results['title']}: {rows[0]['name']}", results["keys"])
+        columns = [(0, key) for key in _shown(results["keys"])]
+        out = _table(f"{results['title']}: {rows[0]['name']}", _shown(results["keys"]))
     else:
         columns = [(index, main) for index in drawn_rows(results)]
         out = _table(f"{results['title']}: {main}", [main])
     out.add_column("sequence", overflow="fold")
     if len(rows) == 1:
-        _score_columns(out, results, results["keys"])
+        _score_columns(out, results, _shown(results["keys"]))
     else:
         for index, _ in columns:
             out.add_column(Text(rows[index]["name"]), justify="right", overflow="fold")
@@ -79,6 +82,17 @@ def sequence_table(results: dict[str, Any]) -> Table:
     total = [rows[index]["scores"].get(key) for index, key in columns]
     out.add_row("all", *_cells(total, len(rows) > 1, main, results))
     return out
+
+
+def _without(name: str, swept: dict[str, Any]) -> str:
+    """The name of a row without its swept parameters, which have columns of their own."""
+    return name.partition(f" {next(iter(swept))}=")[0] if swept else name
+
+
+def _shown(keys: list[str]) -> list[str]:
+    """The scores that have a column."""
+    whole = [key for key in keys if not key.rpartition("-")[2].isdecimal()]
+    return (whole or keys)[:_MOST] if len(keys) > _MOST else keys
 
 
 def _table(title: str, keys: list[str]) -> Table:

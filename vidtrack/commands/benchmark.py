@@ -196,6 +196,11 @@ def _measure(
         if len(set(names)) < len(names):
             raise InputError("--tracker names one tracker twice: name each once.")
         sweep = parse_sweep(options.sweep or ())
+        for name in sweep:
+            if getattr(options, name, None) is not None:
+                raise InputError(f"--{name} is given, and --sweep {name} too: give one of them.")
+        if not options.cache < float("inf"):
+            raise InputError(f"--cache {options.cache}: give a number of GB.")
         task = find()
         for folder in masks:
             check_results(task, folder)
