@@ -77,7 +77,10 @@ def test_results_record_how_they_were_made(task: ToyTask, tmp_path: Path) -> Non
     assert as_table(one) == {**results, "rows": [bad]}
 
 
-def test_other_processes_score_the_same(task: ToyTask, tmp_path: Path) -> None:
+def test_other_processes_score_the_same(
+    task: ToyTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # where the processes find the toys
     rows = [Row("a", Fake()), Row("b", Fake(wrong=True))]
     one, two = run(task, rows, tmp_path / "1"), run(task, rows, tmp_path / "2", workers=2)
     assert without_measurements(one) == without_measurements(two)
