@@ -81,3 +81,12 @@ def test_damage_is_told_or_harmless(
     except Damaged:
         return
     assert found is None or found.dtype == np.float64
+
+
+def test_a_size_below_zero_is_refused(tmp_path: Path) -> None:
+    savemat(tmp_path / "x.mat", {"pos": np.ones((1, 2))})
+    content = (tmp_path / "x.mat").read_bytes()
+    assert content.count(struct.pack("<2i", 1, 2)) == 1
+    (tmp_path / "x.mat").write_bytes(content.replace(struct.pack("<2i", 1, 2), struct.pack("<2i", -1, -2)))
+    with pytest.raises(Damaged, match="another size"):
+        read_array(tmp_path / "x.mat", "pos")

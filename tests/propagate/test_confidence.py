@@ -153,3 +153,19 @@ def test_two_passes_join_and_are_laid_aside_with_their_confidence() -> None:
     plain = Carried(two.labels, two.similarity)
     assert carrier.unpack(carrier.pack(plain)).confidence is None
     assert carrier.fuse(one, plain, 0.5).confidence is None
+
+
+def test_the_pass_of_the_larger_expected_j_has_the_say() -> None:
+    left, right = torch.zeros(2, 6, 8, 2)
+    left[..., 0] = right[..., 0] = 1
+    for labels, columns in ((left, slice(0, 3)), (right, slice(5, 8))):
+        labels[2:4, columns] = torch.tensor([0.0, 1.0])
+    seen = torch.ones(6, 8)
+    sure, unsure = torch.tensor([0.9]), torch.tensor([0.2])
+    carrier = MaskCarrier(Propagation(), 8, [1])
+    for one, other, wanted in ((sure, unsure, left), (unsure, sure, right)):
+        fused = carrier.fuse(Carried(left, seen, one), Carried(right, seen, other), 0.5)
+        assert torch.equal(fused.labels.argmax(dim=-1), wanted.argmax(dim=-1))
+    # Without that knowledge both count the same, and neither object is more than even.
+    plain = carrier.fuse(Carried(left, seen), Carried(right, seen), 0.5)
+    assert float(plain.labels[..., 1].max()) == pytest.approx(0.5)
