@@ -10,7 +10,7 @@ import torch
 
 from pretrain.device import choose_device, fast_dtype
 from vidtrack.benchmark.environment import versions
-from vidtrack.job.expect import clock, memory_bound_mb
+from vidtrack.job.expect import clock, memory_bound_mb, stated
 from vidtrack.labels.masks import Masks
 from vidtrack.model.int8 import has_int8
 from vidtrack.tracker import Tracker, load
@@ -63,7 +63,7 @@ def describe_video(
     if about.frames is not None:
         lines["expected time"] = clock(about.frames * seconds)
     if bound is not None:
-        lines["expected memory"] = f"at most {bound / 1000:.1f} GB, however long the video is"
+        lines["expected memory"] = f"{stated(bound)}, however long the video is"
     return lines
 
 

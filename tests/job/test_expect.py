@@ -13,7 +13,7 @@ import pytest
 
 from vidtrack.job import Plan, expect
 from vidtrack.job.annotate import Annotations
-from vidtrack.job.expect import Meter, backward_lengths, clock, laid_aside_bytes, memory_bound_mb
+from vidtrack.job.expect import Meter, backward_lengths, clock, laid_aside_bytes, memory_bound_mb, stated
 from vidtrack.job.run import _Run
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import _Laid
@@ -78,9 +78,15 @@ def test_the_memory_that_is_stated_is_kept_to(tmp_path: Path, size: tuple[int, i
     done = subprocess.run(
         [*command, "--direction", direction], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    stated, *_ = re.findall(r"expected: at most ([\d.]+) GB of memory", done.stdout)
+    told, *_ = re.findall(r"expected: at most ([\d.]+) GB of memory", done.stdout)
     report = json.loads((tmp_path / "video_vidtrack/report.json").read_text())
-    assert 0.5 * float(stated) < report["peak_memory_mb"] / 1000 <= float(stated) + 0.05
+    assert 0.5 * float(told) < report["peak_memory_mb"] / 1000 <= float(told)
+
+
+def test_a_bound_is_rounded_up() -> None:
+    assert [stated(mb) for mb in (800, 801, 849, 1999.9)] == [
+        f"at most {gb} GB" for gb in (0.8, 0.9, 0.9, 2.0)
+    ]
 
 
 def test_no_bound_is_stated_for_other_trackers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -77,6 +78,11 @@ def memory_bound_mb(
     more = FIXED + PER_PIXEL * size[0] * size[1] + PER_OBJECT * objects
     more += (key * frames + PER_WORKING_PIXEL * working[0] * working[1]) * (2 if both else 1)
     return now + more / 1e6
+
+
+def stated(bound_mb: float) -> str:
+    """A bound in GB for people to read, rounded up to a tenth: what is stated must hold."""
+    return f"at most {math.ceil(bound_mb / 100) / 10:.1f} GB"
 
 
 def require_room(needed: int) -> None:

@@ -20,6 +20,7 @@ from vidtrack.job.expect import (
     laid_aside_bytes,
     memory_bound_mb,
     require_room,
+    stated,
 )
 from vidtrack.job.live import LiveSource
 from vidtrack.job.manifest import SCHEMA, Manifest, channels, make_manifest, spans
@@ -191,7 +192,7 @@ class _Run:
             self.tell(f"going on from {where}: {reuse.frames} frames between unchanged annotations are known")
         bound = self._memory_bound_mb()
         if bound is not None:
-            self.tell(f"expected: at most {bound / 1000:.1f} GB of memory, however long the video is")
+            self.tell(f"expected: {stated(bound)} of memory, however long the video is")
         self.tell(f"writing {self.out}")
 
     def _memory_bound_mb(self) -> float | None:
