@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from pretrain.errors import InputError
 from vidtrack.benchmark.boxes import BoxSet, ious, score
 from vidtrack.benchmark.boxes_task import find_boxes
 from vidtrack.benchmark.metrics import center_distance
-from vidtrack.benchmark.predictions import Writer
 from vidtrack.labels.boxes import Boxes
 
 from .conftest import save_gray
+from .said import copied, perfect, predict, scores_of
 
 NAN = np.nan
 HEADER = "frame,object,x1,y1,x2,y2"
@@ -52,30 +51,6 @@ def make(tmp_path):
         return tmp_path / "set"
 
     return make_set
-
-
-def predict(item, folder, labels):
-    """Write what a tracker says: `labels(given, frame number) -> Boxes`."""
-    (run,) = item.runs()
-    writer = Writer(folder / item.name, run)
-    for index in range(run.start, run.end):
-        given = run.annotations[run.start]
-        writer.put(SimpleNamespace(index=index, name=f"{index:05d}", labels=labels(given, index)))
-    writer.close()
-    return folder / item.name
-
-
-def scores_of(task, folder, labels):
-    records = {item.name: item.score(predict(item, folder, labels(item))) for item in task.items}
-    return task.summarize(records), records
-
-
-def copied(item):
-    return lambda given, index: given
-
-
-def perfect(item):
-    return lambda given, index: item.truth(index) or given
 
 
 def test_what_a_task_is(make):

@@ -3,7 +3,6 @@
 import json
 import pickle
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ import pytest
 from pretrain.errors import InputError
 from vidtrack.benchmark.pose import PoseSet, score
 from vidtrack.benchmark.pose_task import find_pose
-from vidtrack.benchmark.predictions import Writer
 from vidtrack.labels.cocokeypoints import write_coco
 from vidtrack.labels.keypointfiles import write_csv
 from vidtrack.labels.keypoints import Keypoints
 
 from .conftest import save_gray
+from .said import copied, perfect, predict, scores_of
 
 NAN = np.nan
 SIZE = 30, 40  # height, width: a diagonal of 50
@@ -51,30 +50,6 @@ def make(tmp_path):
 WALK = ("1,0,a,10,10,1", "1,0,b,20,20,1", "3,0,a,10,12.5,1", "3,0,b,20,30,1", "4,0,a,10,20,1")
 RUN = ("0,0,a,5,5,1", "2,0,a,5,6,1")
 BADJA = ("1,0,upper_left_1,10,10,1", "1,0,nose,9,9,1", "3,0,upper_left_1,12,10,1", "3,0,nose,9,20,1")
-
-
-def predict(item, folder, labels):
-    """Write what a tracker says: `labels(given, frame number) -> Keypoints`."""
-    (run,) = item.runs()
-    writer = Writer(folder / item.name, run)
-    for index in range(run.start, run.end):
-        given = run.annotations[run.start]
-        writer.put(SimpleNamespace(index=index, name=f"{index:05d}", labels=labels(given, index)))
-    writer.close()
-    return folder / item.name
-
-
-def scores_of(task, folder, labels):
-    records = {item.name: item.score(predict(item, folder, labels(item))) for item in task.items}
-    return task.summarize(records), records
-
-
-def copied(item):
-    return lambda given, index: given
-
-
-def perfect(item):
-    return lambda given, index: item.truth(index) or given
 
 
 def test_what_a_task_is(make):
