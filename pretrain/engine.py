@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import platform
 import signal
 import subprocess
@@ -24,9 +25,11 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pretrain.config import Config
+from pretrain.distributed import world_size
 from pretrain.device import fast_dtype
 from pretrain.errors import InputError
 
@@ -35,12 +38,17 @@ Draw = tuple[int, int, int, int]  # seed, step, position in the batch, index of 
 
 
 class Optimizer(Config):
-    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with linear warm-up and cosine decay."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) or SGD, with linear warm-up and cosine decay.
 
-    steps: int = 1000
-    batch: int = 16
-    learning_rate: float = 3e-4
+    `batch` is that of each process.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    steps: int = Field(default=1000, ge=1)
+    batch: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=3e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_steps: int = 100
     final_ratio: float = 0.01
@@ -63,20 +71,25 @@ class StepSampler(Sampler[list[Draw]]):
 
     Args:
         length: number of samples.
-        batch: samples in a step.
+        batch: samples in a step, of one process.
         steps: number of steps of the whole run.
         seed: the run's seed.
         first_step: the step to begin with (the number of steps already done).
+        rank, world: number of this process, and of all: together they take one batch of `world * batch`.
     """
 
-    def __init__(self, length: int, batch: int, steps: int, seed: int, first_step: int = 0) -> None:
-        self.length, self.batch, self.steps, self.seed, self.first_step = (
-            length,
-            batch,
-            steps,
-            seed,
-            first_step,
-        )
+    def __init__(
+        self,
+        length: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        first_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.length, self.batch, self.steps, self.seed = length, batch, steps, seed
+        self.first_step, self.rank, self.world = first_step, rank, world
 
     def __len__(self) -> int:
         return self.steps  # of the whole run: Lightning counts the batches that a resumed run has behind it
@@ -85,8 +98,8 @@ class StepSampler(Sampler[list[Draw]]):
         orders: dict[int, np.ndarray] = {}
         for step in range(self.first_step, self.steps):
             draws = []
-            for position in range(self.batch):
-                epoch, place = divmod(step * self.batch + position, self.length)
+            for position in range(self.rank * self.batch, (self.rank + 1) * self.batch):
+                epoch, place = divmod(step * self.world * self.batch + position, self.length)
                 if epoch not in orders:
                     orders = {e: o for e, o in orders.items() if e == epoch - 1}
                     orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.length)
@@ -126,17 +139,29 @@ def cosine_warmup(step: int, settings: Optimizer) -> float:
     return settings.final_ratio + (1 - settings.final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def make_optimizer(module: torch.nn.Module, settings: Optimizer) -> dict[str, Any]:
-    """What `configure_optimizers` returns: AdamW without weight decay on biases and norms."""
-    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-    )
+def make_optimizer(
+    module: torch.nn.Module, settings: Optimizer, groups: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What `configure_optimizers` returns: an optimizer without weight decay on biases and norms.
+
+    Args:
+        module: whose parameters are trained.
+        settings: see `Optimizer`.
+        groups: groups of parameters with options of their own; None: all trainable ones, alike.
+    """
+    split: list[dict[str, Any]] = []
+    for group in groups or [{"params": module.parameters()}]:
+        trained = [p for p in group["params"] if p.requires_grad]
+        options = {key: value for key, value in group.items() if key != "params"}
+        split.append({**options, "params": [p for p in trained if p.ndim > 1]})
+        split.append({**options, "params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0})
+    split = [group for group in split if group["params"]]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    optimizer: torch.optim.Optimizer
+    if settings.name == "sgd":
+        optimizer = torch.optim.SGD(split, lr=rate, momentum=settings.momentum, weight_decay=decay)
+    else:
+        optimizer = torch.optim.AdamW(split, lr=rate, betas=settings.betas, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_warmup(step, settings))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -183,7 +208,9 @@ class RunCallback(Callback):
         step, now = trainer.global_step, time.monotonic()
         if step % self.settings.log_every == 0 or step == trainer.max_steps:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-            rate = (step - self.reported_step) * self.batch / max(1e-9, now - self.reported)
+            rate = (
+                (step - self.reported_step) * self.batch * trainer.world_size / max(1e-9, now - self.reported)
+            )
             record = {
                 "step": step,
                 "steps": trainer.max_steps,
@@ -197,17 +224,18 @@ class RunCallback(Callback):
                 / max(1, step - self.first_step),
             }
             self.reported, self.reported_step = now, step
-            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-            if self.report:
-                self.report(record)
+            if trainer.is_global_zero:
+                with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+                if self.report:
+                    self.report(record)
             if not math.isfinite(metrics.get("loss", 0.0)):
                 raise RuntimeError(f"the loss is not finite at step {step}; try a lower learning rate")
         if self.max_minutes is not None and now - self.began >= 60 * self.max_minutes:
             self.out_of_time = True
-        if self.interrupted.is_set() or self.out_of_time:
+        if _any(trainer, self.interrupted.is_set() or self.out_of_time):
             trainer.should_stop = True
-        elif now - self.saved >= 60 * self.settings.checkpoint_minutes:
+        elif _any(trainer, now - self.saved >= 60 * self.settings.checkpoint_minutes):
             self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -234,6 +262,13 @@ class RunCallback(Callback):
         self.saved = time.monotonic()
 
 
+def _any(trainer: L.Trainer, one: bool) -> bool:
+    """Whether one of the processes says so: all must stop and save at the same step."""
+    if trainer.world_size == 1:
+        return one
+    return bool(trainer.strategy.reduce_boolean_decision(one, all=False))
+
+
 def make_trainer(
     callback: RunCallback, optimizer: Optimizer, engine: Engine, device: torch.device
 ) -> L.Trainer:
@@ -254,7 +289,9 @@ def make_trainer(
     half = engine.precision == "bf16" or (engine.precision == "auto" and fast_dtype(device) == torch.bfloat16)
     return L.Trainer(
         accelerator=device.type,
-        devices=1,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1,
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")) if world_size() > 1 else 1,
+        strategy="ddp" if world_size() > 1 else "auto",
         precision="bf16-mixed" if half else "32-true",
         max_steps=optimizer.steps,
         max_epochs=-1,
@@ -283,11 +320,11 @@ def steps_done(out: Path) -> int:
         raise InputError(f"{path} can't be read; remove it to begin the run anew.") from error
 
 
-def prepare_run(out: Path, config: Config, overwrite: bool) -> int:
+def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str, ...]) -> int:
     """Make or continue the folder of a run; returns the number of steps already done.
 
     A folder with the same resolved config is continued. The config, the versions and the git commit are
-    written beside the results.
+    written beside the results. With `overwrite` an earlier run's files, among them its `products`, go.
 
     Raises:
         InputError: the folder holds something else, or a run of another config, and `overwrite` is False.
@@ -309,7 +346,7 @@ def prepare_run(out: Path, config: Config, overwrite: bool) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} can't be made: {error.strerror}; choose another --out.") from error
-    for name in (CHECKPOINT, "log.jsonl", "tracker.safetensors"):
+    for name in (CHECKPOINT, "log.jsonl", *products):
         (out / name).unlink(missing_ok=True)
     record.write_text(
         json.dumps({"config": resolved, "versions": versions(), "commit": git_commit()}, indent=2) + "\n"

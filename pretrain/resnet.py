@@ -6,6 +6,8 @@ which every command would wait for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
@@ -60,16 +62,18 @@ class Bottleneck(nn.Module):
         return self.relu(y)
 
 
-def stem(inputs: int = 3) -> nn.Conv2d:
-    """The first convolution: 7x7, stride 2, 64 channels."""
-    return nn.Conv2d(inputs, 64, 7, stride=2, padding=3, bias=False)
+def stem(inputs: int = 3, outputs: int = 64, small: bool = False) -> nn.Conv2d:
+    """The first convolution: 7x7 with stride 2, or 3x3 with stride 1 for small images."""
+    if small:
+        return nn.Conv2d(inputs, outputs, 3, stride=1, padding=1, bias=False)
+    return nn.Conv2d(inputs, outputs, 7, stride=2, padding=3, bias=False)
 
 
-def layers(arch: str) -> list[nn.Sequential]:
-    """The four layers of a ResNet, with strides 1, 2, 2, 2."""
+def layers(arch: str, widths: Sequence[int] = WIDTHS) -> list[nn.Sequential]:
+    """The four layers of a ResNet, with strides 1, 2, 2, 2; `widths[0]` channels go in."""
     block: type[BasicBlock | Bottleneck] = Bottleneck if arch == "resnet50" else BasicBlock
-    inputs, made = 64, []
-    for number, (depth, width) in enumerate(zip(BLOCKS[arch], WIDTHS, strict=True)):
+    inputs, made = widths[0], []
+    for number, (depth, width) in enumerate(zip(BLOCKS[arch], widths, strict=True)):
         blocks = []
         for place in range(depth):
             stride = 2 if number and not place else 1

@@ -138,7 +138,7 @@ def train(
     _check(config)
     where = choose_device(device)
     list_videos(data, config.data.split)  # before anything is written
-    first = prepare_run(out, config, overwrite)
+    first = prepare_run(out, config, overwrite, ("tracker.safetensors",))
     if first >= config.optimizer.steps and (out / "tracker.safetensors").is_file():
         return TrainResult(out, first, done=True, interrupted=False, skipped=[])
     frames = Path(config.data.cache) if config.data.cache else out / "frames"

@@ -1,0 +1,264 @@
+"""`vidtrack pretrain`: images in, a backbone file out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pretrain.backbones import save_backbone
+from pretrain.catalogue import FILE, make_backbone
+from pretrain.device import choose_device
+from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, world_size
+from pretrain.draws import Draws
+from pretrain.engine import (
+    CHECKPOINT,
+    Draw,
+    RunCallback,
+    StepSampler,
+    loader,
+    make_optimizer,
+    make_trainer,
+    prepare_run,
+)
+from pretrain.errors import InputError
+from pretrain.images import ImageSet
+from pretrain.methods import method_class
+from pretrain.methods.base import Method
+from pretrain.settings import Data, PretrainConfig, schema
+
+MODEL = "model.safetensors"  # the whole method: the backbone and what only the pretext task needs
+SNAPSHOTS = "snapshots"
+PRODUCTS = (FILE, MODEL, "images.json", "skipped.json", "report.html")
+
+
+class ImageDataset(Dataset[tuple[int, int]]):
+    """Which image at which step; `batch` fetches the pixels of a whole batch at once.
+
+    Args:
+        images: uint8 `[N, S, S, 3]`.
+    """
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw) -> tuple[int, int]:
+        return draw[1], draw[3]
+
+    def batch(self, chosen: list[tuple[int, int]]) -> tuple[Tensor, int]:
+        """The images uint8 `[B, 3, S, S]` and the step."""
+        pixels = torch.from_numpy(self.images[[index for _, index in chosen]])
+        return pixels.permute(0, 3, 1, 2), chosen[0][0]
+
+
+class Pretraining(L.LightningModule):
+    """The steps of any method.
+
+    Args:
+        method: see `Method`.
+        config: the run's config.
+        out: folder of the run, for snapshots.
+    """
+
+    def __init__(self, method: Method, config: PretrainConfig, out: Path) -> None:
+        super().__init__()
+        self.method, self.config, self.out = method, config, out
+        count, steps = config.snapshots, config.optimizer.steps
+        self.marks = {round(steps * (number + 1) / count) for number in range(count)}
+
+    def training_step(self, batch: tuple[Tensor, int], batch_idx: int) -> Tensor:
+        pixels, step = batch
+        draws = Draws(self.config.seed, step, len(pixels), rank(), world_size(), pixels.device)
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+            views = self.method.views(pixels.float().div_(255), draws)
+        losses = self.method.loss(views)
+        for name, value in losses.items():
+            self.log(name, value, batch_size=len(pixels))
+        return losses["loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = self.trainer.global_step
+        self.method.after_step(step, self.config.optimizer.steps)
+        if step in self.marks and self.trainer.is_global_zero:
+            folder = self.out / SNAPSHOTS
+            folder.mkdir(exist_ok=True)
+            save_backbone(self.method.trunk(), folder / f"{step:07d}.safetensors")
+
+    def configure_optimizers(self) -> Any:
+        return make_optimizer(self.method, self.config.optimizer, self.method.groups())
+
+
+@dataclass
+class PretrainResult:
+    """How a call of `pretrain` ended: `done`, or stopped early by `interrupted` or the time limit."""
+
+    out: Path
+    steps: int
+    done: bool
+    interrupted: bool
+    skipped: list[tuple[str, str]]
+
+
+def pretrain(
+    read: Callable[[Data], ImageSet],
+    config: PretrainConfig,
+    out: Path,
+    device: str = "auto",
+    max_minutes: float | None = None,
+    overwrite: bool = False,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> PretrainResult:
+    """Run a pretext task, or go on with a run that was stopped.
+
+    The folder gets `backbone.safetensors`, `model.safetensors` (the whole method, for pictures and `vidtrack
+    colorize`), `config.json`, `log.jsonl`, and `skipped.json` (images that can't be read). Started by
+    `torchrun`, the processes share each step: gradients are averaged, and batch norms and contrastive losses
+    are those of the batches of all.
+
+    Args:
+        read: gives the images of `config.data`; called once.
+        config: of the method, see `pretrain.settings.schema`.
+        out: folder of the run.
+        device: "auto", "cpu", "cuda" or "mps".
+        max_minutes: stop with a checkpoint after so long.
+        overwrite: replace what `out` holds.
+        report: called now and then with the state of the run.
+
+    Raises:
+        InputError: settings that don't fit each other or the images, or an `out` that holds something else.
+    """
+    began = time.monotonic()
+    where = choose_device(device)
+    begin(where)
+    settings = config.optimizer
+    if config.data.side() < config.data.size:
+        raise InputError(
+            f"data.stored={config.data.stored} is smaller than data.size={config.data.size}: raise the one "
+            "or lower the other."
+        )
+    torch.manual_seed(config.seed)
+    method = make_method(config)
+    smallest = min_batch(method)
+    if settings.batch < smallest:
+        raise InputError(
+            f"optimizer.batch={settings.batch} is too small for batch norm: give {smallest} or more."
+        )
+    first = first_alone(lambda: _prepare(out, config, overwrite))
+    images = read(config.data)
+    if len(images) < settings.batch * world_size():
+        raise InputError(
+            f"there are only {len(images)} images, fewer than a batch of {settings.batch * world_size()}: "
+            "lower optimizer.batch or give more images."
+        )
+    first_alone(lambda: _require_same_images(out, images, resumed=first > 0))
+    method.prepare(images.images, config.seed)
+    if world_size() > 1:
+        sync_batch_norm(method)
+    module = Pretraining(method.to(memory_format=torch.channels_last), config, out)
+    minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
+    callback = RunCallback(out, config.engine, settings.batch, minutes, report)
+    if first < settings.steps:
+        data = ImageDataset(images.images)
+        sampler = StepSampler(
+            len(data), settings.batch, settings.steps, config.seed, first, rank(), world_size()
+        )
+        trainer = make_trainer(callback, settings, config.engine, where)
+        batches = loader(data, sampler, config.engine.workers, data.batch)
+        trainer.fit(module, batches, ckpt_path=str(out / CHECKPOINT) if first else None)
+        first = trainer.global_step
+    else:
+        state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state)
+    done = first >= settings.steps
+    if done and rank() == 0:
+        _save(method, config, out)
+    return PretrainResult(out, first, done, callback.interrupted.is_set(), images.skipped)
+
+
+def make_method(config: PretrainConfig) -> Method:
+    """The untrained method of a config, with its backbone.
+
+    Raises:
+        InputError: settings that don't fit each other.
+    """
+    kind, settings, size = method_class(config.method), config.of_method(), config.data.size
+
+    def make(**changes: Any) -> Any:
+        return make_backbone(config.backbone, size, **changes)
+
+    made: Method = kind(kind.make_backbone(make, settings), settings, size)
+    return made
+
+
+def load_method(run: Path) -> tuple[Method, PretrainConfig]:
+    """The trained method of a finished run, in evaluation mode, and the run's config.
+
+    Raises:
+        InputError: the folder holds no finished run, or its files are damaged.
+    """
+    record, weights = run / "config.json", run / MODEL
+    if not record.is_file() or not weights.is_file():
+        raise InputError(f"{run} holds no finished run of vidtrack pretrain ({MODEL} is missing).")
+    try:
+        values = json.loads(record.read_text(encoding="utf-8"))["config"]
+        config = schema(values["method"]).model_validate(values)
+        method = make_method(config)
+        method.load_state_dict(load_file(str(weights)))
+    except InputError:
+        raise
+    except Exception as error:  # any damage of the files ends here
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{run} can't be read as a run of vidtrack pretrain ({reason}).") from error
+    return method.eval(), config
+
+
+def min_batch(method: Method) -> int:
+    """The smallest batch that a method can learn from: batch norm needs two values of each channel."""
+    normed = any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in method.modules())
+    return 2 if normed else 1
+
+
+def _prepare(out: Path, config: PretrainConfig, overwrite: bool) -> int:
+    first = prepare_run(out, config, overwrite, PRODUCTS)
+    if not first and rank() == 0:
+        shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
+    return first
+
+
+def _save(method: Method, config: PretrainConfig, out: Path) -> None:
+    state = {key: value.detach().cpu().clone().contiguous() for key, value in method.state_dict().items()}
+    save_file(state, str(out / f"{MODEL}.partial"), metadata={"method": config.method})
+    (out / f"{MODEL}.partial").replace(out / MODEL)
+    save_backbone(method.trunk(), out / f"{FILE}.partial")
+    (out / f"{FILE}.partial").replace(out / FILE)
+
+
+def _require_same_images(out: Path, images: ImageSet, resumed: bool) -> None:
+    """Draws are indices of images: a run may only go on with the images that it began with."""
+    names = hashlib.sha256("\n".join(images.names).encode()).hexdigest()
+    record = {"images": len(images), "side": images.images.shape[1], "names": names}
+    path = out / "images.json"
+    if resumed and path.is_file() and json.loads(path.read_text()) != record:
+        raise InputError(
+            f"{out} was begun with other images than --data holds now: restore them, choose another --out, "
+            "or add --overwrite to begin anew."
+        )
+    if rank() == 0:
+        path.write_text(json.dumps(record) + "\n")
+        skipped = [{"file": name, "why": why} for name, why in images.skipped]
+        (out / "skipped.json").write_text(json.dumps(skipped, indent=2) + "\n")
