@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn
 from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
@@ -59,7 +58,24 @@ def gather(x: Tensor) -> Tensor:
     """The rows of all processes, `[n, ...]` to `[world * n, ...]`; gradients flow back to each process."""
     if world_size() == 1:
         return x
-    return torch.cat(torch.distributed.nn.all_gather(x.contiguous()))
+    gathered: Tensor = _Gather.apply(x)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """`torch.distributed.nn.all_gather` does this, too, and is deprecated."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)  # each process has a loss of its own, which all the rows are part of
+        return total.chunk(world_size())[rank()]
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
@@ -79,9 +95,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         x = input.float()
         axes = [0] if x.dim() == 2 else [0, 2, 3]
         total = x.numel() // x.shape[1] * world_size()
-        sums = torch.stack([x.sum(axes), (x * x).sum(axes)])
-        mean, square = torch.distributed.nn.all_reduce(sums) / total
-        variance = (square - mean * mean).clamp(min=0)
+        # Not from the sums of squares, in which float32 loses the variance of values far from zero.
+        variances, means = gather(torch.stack(torch.var_mean(x, axes, correction=0))[None]).unbind(1)
+        mean = means.mean(dim=0)
+        variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 rate = self.momentum if self.momentum is not None else 0.1
@@ -105,7 +122,9 @@ def sync_batch_norm(module: M) -> M:
         if getattr(child, "own_statistics", False):
             continue
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d):
-            synced = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
+            synced = SyncBatchNorm2d(
+                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+            )
             synced.load_state_dict(child.state_dict())
             if child.affine:
                 synced.weight, synced.bias = child.weight, child.bias

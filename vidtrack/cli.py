@@ -12,8 +12,11 @@ from vidtrack.commands.benchmark import boxes, davis, parts, points, pose
 from vidtrack.commands.colorize import colorize
 from vidtrack.commands.compare import compare
 from vidtrack.commands.demo import demo
+from vidtrack.commands.export import export
 from vidtrack.commands.look import frame, info
 from vidtrack.commands.pointers import pointers
+from vidtrack.commands.pretrain import pretrain
+from vidtrack.commands.probe import probe
 from vidtrack.commands.propagate import propagate
 from vidtrack.commands.train import train
 
@@ -60,6 +63,9 @@ app.command()(pointers)
 app.command()(frame)
 app.command()(info)
 app.command()(train)
+app.command()(pretrain)
+app.command()(probe)
+app.command()(export)
 app.command()(demo)
 for measure in (davis, pose, parts, points, boxes):
     benchmark_app.command()(measure)

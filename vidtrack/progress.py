@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+SECONDS = 5.0  # between two lines about decoding
 
 
 class _Rate(ProgressColumn):
@@ -57,23 +60,35 @@ def sequence_progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def training_progress(
-    quiet: bool,
+    quiet: bool, samples: str = "clips", sources: str = "videos"
 ) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, float]], None]]]:
-    """Yields `decoding(done, total)` and `report(record)`, which prints a line per report."""
+    """Yields `decoding(done, total)` and `report(record)`, which print lines; the first not too often.
+
+    Args:
+        quiet: print nothing.
+        samples: what steps are counted in.
+        sources: what is decoded.
+    """
+    told = time.monotonic()
 
     def decoding(done: int, total: int) -> None:
-        if not quiet and (done % 100 == 0 or done == total):
-            print(f"decoded {done} of {total} videos", file=sys.stderr, flush=True)
+        nonlocal told
+        if not quiet and (done == total or time.monotonic() - told > SECONDS):
+            told = time.monotonic()
+            print(f"decoded {done} of {total} {sources}", file=sys.stderr, flush=True)
 
     def report(record: dict[str, float]) -> None:
         if quiet:
             return
         shown = {"loss", "learning_rate", "samples_per_second", "step", "steps", "minutes", "minutes_left"}
-        parts = "  ".join(f"{key} {value:.3f}" for key, value in record.items() if key not in shown)
-        print(
-            f"step {record['step']:.0f}/{record['steps']:.0f}  loss {record['loss']:.3f}  {parts}  "
-            f"{record['samples_per_second']:.1f} clips/s  {record['minutes_left']:.0f} min left",
-            flush=True,
-        )
+        others = [f"{key} {value:.3f}" for key, value in record.items() if key not in shown]
+        parts = [
+            f"step {record['step']:.0f}/{record['steps']:.0f}",
+            f"loss {record['loss']:.3f}",
+            *others,
+            f"{record['samples_per_second']:.1f} {samples}/s",
+            f"{record['minutes_left']:.0f} min left",
+        ]
+        print("  ".join(parts), flush=True)
 
     yield decoding, report

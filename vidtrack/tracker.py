@@ -23,6 +23,10 @@ from vidtrack.session import KINDS, Labels, Result, Session
 from vidtrack.video import probe
 
 DEFAULT = "default"
+RUN_FILES = (
+    "tracker.safetensors",
+    "backbone.safetensors",
+)  # what is left of `vidtrack train`, and `pretrain`
 
 
 class Tracker:
@@ -141,9 +145,10 @@ def load(
     """Load a tracker.
 
     Args:
-        tracker: "default" (the weights that come with vidtrack), the path of a tracker file or of a foreign
-            ResNet checkpoint, "timm:NAME" or "timm:NAME@FILE" (any backbone of timm, frozen), "random:NAME"
-            (random weights), "lab" (colour patches without learning), or "copy" (the first labels copied).
+        tracker: "default" (the weights that come with vidtrack), the path of a tracker file, of a backbone
+            file, of the run that made it or of a foreign ResNet checkpoint, "timm:NAME" or "timm:NAME@FILE"
+            (any backbone of timm, frozen), "random:NAME" (random weights), "lab" (colour patches without
+            learning), or "copy" (the first labels copied).
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch; None leaves torch's choice.
         precision: of the project's own networks: "auto" (the fastest that the device computes well),
@@ -172,10 +177,12 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
 
         return Tracker(name, load_external(name, where), Propagation())
     path = default_weights() if name == DEFAULT else Path(name)
+    if path.is_dir():
+        path = _of_run(path)
     if not path.is_file():
         raise InputError(
             f"there is no tracker {name!r}: give default, lab, copy, timm:NAME, random:NAME or the path of a "
-            "file made by vidtrack train."
+            "file made by vidtrack train or vidtrack pretrain."
         )
     if not is_tracker_file(path):
         from vidtrack.model.external import load_foreign
@@ -184,6 +191,14 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
     file = load_tracker(path)
     embedder = NetworkEmbedder(file.model, where, precision)
     return Tracker(name, embedder, _settings(file.propagation, {}), sha256(path))
+
+
+def _of_run(folder: Path) -> Path:
+    """The file that a finished run of `vidtrack train` or `vidtrack pretrain` left."""
+    for name in RUN_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} holds no {' or '.join(RUN_FILES)}: give the folder of a finished run.")
 
 
 def _changes(quality: str | None, preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:

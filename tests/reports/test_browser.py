@@ -24,13 +24,14 @@ SCRIPT = """<pre id="verdict"></pre><script>
 window.addEventListener("load", () => {
   const box = svg => svg.getBBox();
   const root = document.documentElement;
+  const bar = document.querySelector(".chart rect");
   document.getElementById("verdict").textContent = JSON.stringify({
     images: [...document.images].map(i => i.complete ? i.naturalWidth : 0),
     charts: [...document.querySelectorAll("svg")].map(s => Math.min(s.getBBox().width, s.getBBox().height,
       s.getBoundingClientRect().width)),
     overflow: root.scrollWidth - root.clientWidth,
     background: getComputedStyle(document.body).backgroundColor,
-    line: getComputedStyle(document.querySelector(".chart rect")).fill,
+    line: bar && getComputedStyle(bar).fill,
   });
 });
 </script>"""

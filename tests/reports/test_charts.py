@@ -51,6 +51,27 @@ def test_a_line_stands_at_its_values() -> None:
     assert labels == ["bear", "0", "0.5", "1", "0", "1", "2"]
 
 
+def test_values_stand_at_their_places() -> None:
+    chart = line_chart("loss", [Series("a", [1.0, 0.0, 1.0])], places=[10, 20, 50], said="over 50 steps")
+    (line,) = paths(chart, 0)
+    (x0, _), (x1, _), (x2, _) = points(line)
+    assert x2 - x1 == pytest.approx(3 * (x1 - x0), abs=0.2)
+    labels = list(parsed(chart).iterfind(".//s:text", NS))[4:]
+    assert [t.text for t in labels] == ["10", "20", "50"]
+    assert [float(t.get("x") or 0) for t in labels] == pytest.approx([x0, x1, x2])
+    assert parsed(chart).findtext("s:title", "", NS) == "loss: over 50 steps"
+    long = [float(n**2) for n in range(1000)]  # means of four stand in the middle of their places
+    (line,) = paths(line_chart("x", [Series("a", long)], bounds=(0, 1e6), places=long), 0)
+    x, y = zip(*points(line), strict=True)
+    assert len(x) == 250
+    for left, height in zip(x[1:], y[1:], strict=True):  # the value is the place: all on the diagonal
+        assert (left - 40) / (410 - 40) == pytest.approx((146 - height) / (146 - 24), abs=0.004)
+    same = line_chart("x", [Series("a", [0.5])], places=[7])
+    assert "nan" not in same and len(paths(same, 0)) == 1
+    with pytest.raises(ValueError, match="3 places"):
+        line_chart("x", [Series("a", [0.1, 0.2, 0.3])], places=[0, 1])
+
+
 def test_gaps_and_single_values() -> None:
     chart = line_chart("x", [Series("a", [None, 0.1, 0.2, None, 0.3, None, 0.4, 0.5, 0.6])])
     line, dots = paths(chart, 0)
@@ -83,7 +104,7 @@ def test_long_lines_are_short_text() -> None:
     assert len(chart) < 8_000
     (line,) = paths(chart, 0)
     places = [x for x, _ in points(line)]
-    assert places == sorted(places) and 34 <= places[0] < 36 and 408 < places[-1] <= 410
+    assert places == sorted(places) and 40 <= places[0] < 42 and 408 < places[-1] <= 410
 
 
 def test_ranges() -> None:

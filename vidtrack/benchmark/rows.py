@@ -173,8 +173,11 @@ def _text(value: Any) -> str:
 
 
 def _short(name: str) -> str:
-    """A tracker's name, of a file without its folder and suffix."""
-    return Path(name).stem if Path(name).is_file() else name
+    """A tracker's name: of a file without its folder and suffix, of a run's backbone that of the run."""
+    path = Path(name)
+    if path.name == "backbone.safetensors":  # every run has one
+        path = path.absolute().parent
+    return path.stem if path.is_file() else path.absolute().name if path.is_dir() else name
 
 
 def _unique(name: str, rows: Iterable[Row]) -> str:

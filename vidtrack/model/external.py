@@ -1,8 +1,8 @@
 """Any backbone as tracker: frozen networks of timm, random ones, and foreign ResNet checkpoints.
 
 What a user types: `timm:NAME` (timm's own weights), `timm:NAME@PATH` (a local checkpoint), `random:NAME`
-(random weights), or the path of a ResNet checkpoint. timm is an optional extra and imported here alone, when
-it is needed.
+(random weights), or the path of a backbone file or a ResNet checkpoint. timm is an optional extra, imported
+when it is needed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.backbones import ARCHES, ResNet, build, read_weights
+from pretrain.backbones import ARCHES, ResNet, build
+from pretrain.catalogue import RANDOM, build_any
 from pretrain.device import fast_dtype
 from pretrain.errors import InputError
+from pretrain.weights import read_weights
 from vidtrack.geometry import pad_image
 from vidtrack.model.embedder import fold_batch_norm, resize
 
@@ -70,22 +72,25 @@ class ExternalEmbedder:
         return F.normalize(features, dim=0).permute(1, 2, 0).contiguous()
 
 
-class _Layer3(nn.Module):
-    """A ResNet trunk that returns layer3 alone."""
+class _Trunks(nn.Module):
+    """The last feature maps of ResNets, concatenated: `[N, 3, H, W]` in 0..1 to `[N, C, h, w]`."""
 
-    def __init__(self, trunk: ResNet) -> None:
+    def __init__(self, *trunks: ResNet) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunks = nn.ModuleList(trunks)
+        self.last = [trunk.last for trunk in trunks]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.trunk(images)["layer3"]
+        maps = [trunk(images)[last] for trunk, last in zip(self.trunks, self.last, strict=True)]
+        return torch.cat(maps, dim=1)
 
 
 def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
     """The embedder that `timm:NAME`, `timm:NAME@PATH` or `random:NAME` means.
 
-    Random ResNets ("resnet18", "resnet34", "resnet50") are the project's own and need no timm; for every
-    other network see `vidtrack.model.timm_backbone.TimmBackbone`. Random weights are the same each time.
+    Random ResNets ("resnet18", "resnet34", "resnet50") are the project's own and need no timm; they may have
+    the stem for small images ("resnet18-small"), and other weights ("resnet18#2"). For every other network
+    see `vidtrack.model.timm_backbone.TimmBackbone`. Random weights are the same each time.
 
     Args:
         spec: what the user typed.
@@ -102,8 +107,10 @@ def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
     if kind == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            if rest in ARCHES:
-                return _of_trunk(build(rest, "layer3", ("layer3",)), device)
+            if (found := RANDOM.match(rest)) and found[1] in ARCHES:
+                from vidtrack.model.pretrained import at_stride_8
+
+                return of_trunks(at_stride_8(build_any(spec)), device=device)
             return _of_timm(_timm_backbone(spec, rest), device)
     name, _, path = rest.partition("@")
     if "@" in rest and not Path(path).is_file():
@@ -112,12 +119,12 @@ def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
 
 
 def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
-    """The embedder of a checkpoint that vidtrack didn't write: unit layer3 features of a ResNet at stride 8.
+    """The embedder of a checkpoint that is no tracker file: unit layer3 features of a ResNet at stride 8.
 
     Understood are ResNet-18, -34 and -50 by torchvision's names, wrapped and prefixed as
-    `pretrain.backbones.read_weights` says: torchvision, MoCo, DINO, solo-learn, VFS and others. The released
+    `pretrain.weights.read_weights` says: torchvision, MoCo, DINO, solo-learn, VFS and others. The released
     weights of CRW (Jabri et al. 2020, arXiv 2006.14613) have convolutions with reflection padding; they get
-    it here too.
+    it here too. For backbone files of `vidtrack pretrain` see `vidtrack.model.pretrained`.
 
     Raises:
         InputError: no such file, unreadable, or not a ResNet.
@@ -126,18 +133,24 @@ def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
     try:
-        state, _ = read_weights(path)
-        if any(PADDED.search(key) for key in state):
-            return _of_trunk(_padded_resnet(state, path), device)
-        return _of_trunk(build(str(path), "layer3", ("layer3",)), device)
+        state, meta = read_weights(path)
+        if not meta:
+            padded = any(PADDED.search(key) for key in state)
+            trunk = _padded_resnet(state, path) if padded else build(str(path), "layer3", ("layer3",))
+            return of_trunks(trunk, device=device)
     except InputError as error:
         reason = str(error).rstrip(".")
         raise InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.") from error
+    from vidtrack.model.pretrained import load_backbone
+
+    return load_backbone(path, meta, device)
 
 
-def _of_trunk(trunk: ResNet, device: torch.device) -> ExternalEmbedder:
-    network = fold_batch_norm(_Layer3(trunk).eval())
-    return ExternalEmbedder(network, trunk.strides["layer3"], trunk.channels["layer3"], device)
+def of_trunks(*trunks: ResNet, device: torch.device) -> ExternalEmbedder:
+    """The embedder of the last feature maps of ResNets, concatenated; their strides are the same."""
+    network = fold_batch_norm(_Trunks(*trunks).eval())
+    channels = sum(trunk.channels[trunk.last] for trunk in trunks)
+    return ExternalEmbedder(network, trunks[0].strides[trunks[0].last], channels, device)
 
 
 def _of_timm(network: TimmBackbone, device: torch.device) -> ExternalEmbedder:

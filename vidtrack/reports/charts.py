@@ -12,7 +12,7 @@ WIDTH = 420  # units of a chart's width; a page shows it as wide as a column
 POINTS = 300  # of a line: more can't be told apart
 _COLORS = ("#1c6fb5", "#d4660f", "#23834d", "#b0368f", "#6a4bbc", "#84690f")
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5", "12 4")  # colours alone aren't seen by everyone
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 24, 22  # units around the area of a line chart
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 24, 22  # units around the area of a line chart
 _BAR, _GAP, _HEAD = 11, 10, 17  # units: height of a bar, space between groups, line of a group's name
 _VALUES = 44  # units at the right of bars for their values
 
@@ -80,7 +80,13 @@ def value_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], *, bounds: tuple[float, float] | None = None, height: int = 168
+    title: str,
+    series: Sequence[Series],
+    *,
+    bounds: tuple[float, float] | None = None,
+    height: int = 168,
+    places: Sequence[float] | None = None,
+    said: str | None = None,
 ) -> str:
     """Values over frames, a line for each row; a value between gaps is a dot.
 
@@ -89,6 +95,9 @@ def line_chart(
         series: of equal or different length; frame 0 is at the left edge.
         bounds: of the vertical axis; None: see `value_range`.
         height: units; the width is 420.
+        places: of the values along the horizontal axis, ascending, as many as the longest line has; None:
+            numbers of frames.
+        said: for screen readers, after the title; None: how many frames have a score.
 
     Returns:
         `<svg>...</svg>`. Lines of more than 300 frames show means of neighbouring frames.
@@ -96,13 +105,18 @@ def line_chart(
     frames = max((len(one.values) for one in series), default=0)
     known = [value for one in series for value in one.values if value is not None]
     low, high = bounds or value_range(known)
-    area = _Area(0, max(1, frames - 1), low, high, height)
+    places = range(frames) if places is None else places
+    if len(places) != frames:
+        raise ValueError(f"give {frames} places, one for each value of the longest line")
+    left, right = (places[0], places[-1]) if frames else (0, 1)
+    area = _Area(left, right if right > left else left + 1, low, high, height)
     parts = [_heading(title, WIDTH), *_scale(area, low, high)]
     for position in sorted({0, (frames - 1) // 2, frames - 1} if frames else set()):
         anchor = "start" if position == 0 else "end" if position == frames - 1 else "middle"
-        parts.append(write(str(position), area.x(position), height - 8, anchor, "axis"))
-    parts += [_curve(one, frames, area) for one in series]
-    return svg(f"{title}: score over {frames} frames", WIDTH, height, parts)
+        parts.append(write(f"{places[position]:.10g}", area.x(places[position]), height - 8, anchor, "axis"))
+    parts += [_curve(one, places, area) for one in series]
+    said = f"score over {frames} frames" if said is None else said
+    return svg(f"{title}: {said}", WIDTH, height, parts)
 
 
 def bar_chart(
@@ -224,12 +238,12 @@ def _scale(area: _Area, low: float, high: float) -> list[str]:
     return parts
 
 
-def _curve(one: Series, frames: int, area: _Area) -> str:
+def _curve(one: Series, places: Sequence[float], area: _Area) -> str:
     values, step = downsample(one.values)
     last = len(one.values) - 1
-    places = [min(i * step + (step - 1) / 2, last) for i in range(len(values))]
+    middles = [_between(places, min(i * step + (step - 1) / 2, last)) for i in range(len(values))]
     lines, dots, run = [], [], []
-    for place, value in [*zip(places, values, strict=True), (math.nan, None)]:
+    for place, value in [*zip(middles, values, strict=True), (math.nan, None)]:
         if value is not None:
             run.append(f"{area.x(place):.1f} {area.y(value):.1f}")
             continue
@@ -247,6 +261,14 @@ def _curve(one: Series, frames: int, area: _Area) -> str:
         dot = f"fill:none;stroke:{color(one.style)};stroke-width:4;stroke-linecap:round"
         parts.append(f'<path d="{"".join(dots)}" style="{dot}"/>')
     return "".join(parts) + "</g>"
+
+
+def _between(places: Sequence[float], position: float) -> float:
+    """The place at a position that may lie between two."""
+    lower = int(position)
+    if position == lower:
+        return places[lower]
+    return places[lower] + (position - lower) * (places[lower + 1] - places[lower])
 
 
 def _stroke(style: int) -> str:

@@ -1,0 +1,226 @@
+"""Backbone files of `vidtrack pretrain` as trackers: what each kind of network gives for each cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pretrain.backbones import ResNet, build, save_backbone
+from pretrain.catalogue import FILE, Backbone, build_any, make_backbone
+from pretrain.errors import InputError
+from pretrain.vit import ViT
+from vidtrack.benchmark.rows import rows_of
+from vidtrack.labels import Masks
+from vidtrack.model.external import ExternalEmbedder, load_external, load_foreign
+from vidtrack.model.pretrained import Tokens, at_stride_8
+from vidtrack.tracker import load
+
+CPU = torch.device("cpu")
+HEIGHT, WIDTH = 61, 83  # no multiples of anything
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+
+
+def padded(image: np.ndarray, stride: int) -> Tensor:
+    """Float `[1, 3, H, W]`, its border repeated up to multiples of the stride."""
+    pad = [(0, -side % stride) for side in image.shape[:2]]
+    return torch.from_numpy(np.pad(image, (*pad, (0, 0)), mode="edge")).permute(2, 0, 1)[None] / 255
+
+
+def save(folder: Path, size: int, arch: str = "resnet18", **options: Any) -> Any:
+    """An untrained backbone with statistics of its own, in evaluation mode, and its file in `folder`."""
+    torch.manual_seed(1)
+    patch = options.pop("patch", None)
+    net = make_backbone(Backbone(arch=arch, patch=patch), size, **options)
+    for name, buffer in net.named_buffers():
+        if "running" in name:
+            torch.nn.init.uniform_(buffer, 0.5, 1.5).sub_(1.0 if "mean" in name else 0.0)
+    if isinstance(net, ViT):  # timm's own are too small to be seen
+        torch.nn.init.normal_(net.vit.pos_embed, std=0.5)
+    save_backbone(net, folder / FILE)
+    return net.eval()
+
+
+def agree(found: Tensor, expected: Tensor) -> None:
+    """Unit vectors `[h, w, C]` of the embedder, in whatever precision it has, and features `[1, C, h, w]`."""
+    expected = F.normalize(expected[0].float(), dim=0).permute(1, 2, 0)
+    assert found.shape == expected.shape
+    assert float((found.float() * expected).sum(dim=-1).min()) > 0.99
+
+
+def dense(net: ResNet, image: Tensor) -> Tensor:
+    """layer3 of a standard ResNet at stride 8, by hand: its one convolution and shortcut of stride 2 at 1."""
+    maps = net.features(net.normalised(image))["layer2"]
+    block: Any = net.layer3[0]
+    strides = [block.conv1.stride, block.downsample[0].stride]
+    block.conv1.stride = block.downsample[0].stride = (1, 1)
+    maps = net.layer3(maps)
+    block.conv1.stride, block.downsample[0].stride = strides
+    return maps
+
+
+@pytest.mark.parametrize("input", ["rgb", "l", "ab", "lab"])
+@torch.no_grad()
+def test_a_resnet_is_its_dense_layer3(tmp_path: Path, input: Any) -> None:
+    net = save(tmp_path, 128, input=input)
+    embedder = load_foreign(tmp_path / FILE, CPU)
+    assert (embedder.stride, embedder.channels) == (8, 256)
+    agree(embedder(picture(), None), dense(net, padded(picture(), 8)))
+
+
+@pytest.mark.parametrize("input", ["rgb", "l"])
+@torch.no_grad()
+def test_a_small_stem_is_its_layer4_as_it_is(tmp_path: Path, input: Any) -> None:
+    net = save(tmp_path, 32, input=input)
+    embedder = load_foreign(tmp_path / FILE, CPU)
+    assert (embedder.stride, embedder.channels) == (8, 512)
+    agree(embedder(picture(), None), net(padded(picture(), 8))["layer4"])
+
+
+@pytest.mark.parametrize(("size", "channels"), [(128, 256), (32, 512)])
+@torch.no_grad()
+def test_a_pair_is_both_networks_side_by_side(tmp_path: Path, size: int, channels: int) -> None:
+    net = save(tmp_path, size, pair=True)
+    embedder = load_foreign(tmp_path / FILE, CPU)
+    assert (embedder.stride, embedder.channels) == (8, channels)
+    image = padded(picture(), 8)
+    halves = [
+        dense(half, image) if size == 128 else half(image)["layer4"] for half in (net.light, net.colour)
+    ]
+    agree(embedder(picture(), None), torch.cat(halves, dim=1))
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "stride"),
+    [(128, None, 16), (32, None, 8), (32, 8, 8), (32, 2, 8), (36, 3, 6), (36, 6, 6)],
+)
+@torch.no_grad()
+def test_a_transformer_is_its_last_tokens(tmp_path: Path, size: int, patch: int | None, stride: int) -> None:
+    net = save(tmp_path, size, "vit_tiny", patch=patch)
+    embedder = load_foreign(tmp_path / FILE, CPU)
+    assert (embedder.stride, embedder.channels) == (stride, 192)
+    image = padded(picture(), stride)
+    tokens = net.vit.forward_features((image - net.mean) / net.std)[:, 1:]  # timm's own way, any size
+    cells = tokens.unflatten(1, [side // net.patch for side in image.shape[2:]])  # [1, rows, columns, C]
+    side = stride // net.patch
+    expected = cells.unfold(1, side, side).unfold(2, side, side).mean(dim=(-1, -2)).permute(0, 3, 1, 2)
+    agree(embedder(picture(), None), expected)
+
+
+def test_tokens_are_exact_in_float32() -> None:
+    torch.manual_seed(0)
+    net = ViT("vit_tiny", 16, 64).eval()
+    image = torch.rand(1, 3, 48, 80)
+    with torch.no_grad():
+        torch.testing.assert_close(Tokens(net)(image), net(image)["block12"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("stem", ["standard", "small"])
+@torch.no_grad()
+def test_a_network_cut_at_stride_8_keeps_everything(stem: Any) -> None:
+    whole = ResNet("resnet34", input="ab", stem_kind=stem, share=0.5).eval()
+    whole.mean.add_(0.3)
+    whole.std.mul_(2)
+    image = padded(picture(), 8)
+    expected = dense(whole, image) if stem == "standard" else whole(image)["layer4"]
+    cut = at_stride_8(whole).eval()
+    assert torch.equal(list(cut(image).values())[-1], expected)
+
+
+def test_a_layer3_file_is_enough(tmp_path: Path) -> None:
+    trunk = build("resnet18", "layer3", ("layer3",), "l").eval()
+    save_backbone(trunk, tmp_path / FILE)
+    with torch.no_grad():
+        agree(load_foreign(tmp_path / FILE, CPU)(picture(), None), trunk(padded(picture(), 8))["layer3"])
+
+
+@pytest.mark.parametrize("name", ["resnet18-small", "resnet18#3", "resnet34"])
+@torch.no_grad()
+def test_random_resnets_of_every_kind(name: str) -> None:
+    net = build_any(f"random:{name}").eval()
+    image = padded(picture(), 8)
+    expected = net(image)["layer4"] if "small" in name else dense(net, image)
+    agree(load_external(f"random:{name}", CPU)(picture(), None), expected)
+
+
+def test_other_seeds_are_other_weights() -> None:
+    first, second = (load_external(f"random:resnet18{seed}", CPU)(picture(), None) for seed in ("", "#1"))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"input": "l"},
+        {"size": 32},
+        {"pair": True},
+        {"arch": "vit_tiny"},
+        {"arch": "vit_tiny", "size": 32},
+    ],
+    ids=str,
+)
+def test_each_kind_carries_masks(tmp_path: Path, options: dict[str, Any]) -> None:
+    save(tmp_path, options.pop("size", 128), **options)
+    frames = []
+    rng = np.random.default_rng(0)
+    ground = rng.integers(0, 256, (12, 20, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    for shift in range(3):
+        frames.append(np.roll(ground, 8 * shift, axis=1))
+        frames[-1][32:64, 32:80] = (250, 200, 20)
+    ids = np.zeros((96, 160), np.uint8)
+    ids[32:64, 32:80] = 1
+    session = load(tmp_path, device="cpu", size="native").session()
+    session.step(frames[0], annotation=Masks(ids))
+    for frame in frames[1:]:
+        found = session.step(frame).labels.ids
+        assert found.shape == ids.shape
+        assert ((found == 1) & (ids == 1)).sum() > 0.5 * ((found == 1) | (ids == 1)).sum()
+
+
+def test_a_run_is_named_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    net = save(tmp_path / "first", 32)
+    with pytest.raises(InputError, match=r"holds no tracker\.safetensors or backbone\.safetensors"):
+        load(tmp_path)
+    tracker, other = load(tmp_path / "first"), load(tmp_path / "first" / FILE)
+    assert tracker.weights == other.weights is not None
+    assert isinstance(tracker.embedder, ExternalEmbedder)
+    assert tracker.embedder.channels == net.channels["layer4"]
+    rows = rows_of(load, [str(tmp_path / "first"), str(tmp_path / "first" / FILE)])
+    assert [row.name for row in rows] == ["first", "first 2"]
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "vit_tiny"])
+def test_damaged_files_are_one_sentence(tmp_path: Path, arch: str) -> None:
+    net = save(tmp_path, 32, arch)
+    path, state, says = tmp_path / FILE, net.state_dict(), net.description()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=FILE):
+        load_foreign(path, CPU)
+    for wrong in (
+        says | {"arch": "resnet19"},
+        says | {"pair": True, "stem": "small", "share": 0.5, "arch": "resnet18"},
+        {"arch": says["arch"]},
+        ["arch"],
+        says | {"patch": "x", "stem": 5, "mean": "gray"},
+    ):
+        save_file(state, str(path), metadata={"backbone": json.dumps(wrong)})
+        with pytest.raises(InputError, match=FILE) as caught:
+            load_foreign(path, CPU)
+        assert "\n" not in str(caught.value)
+    del state[min(state)]
+    save_file(state, str(path), metadata={"backbone": json.dumps(says)})
+    with pytest.raises(InputError, match=FILE):
+        load_foreign(path, CPU)
