@@ -29,8 +29,8 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pretrain.config import Config
-from pretrain.distributed import world_size
 from pretrain.device import fast_dtype
+from pretrain.distributed import world_size
 from pretrain.errors import InputError
 
 CHECKPOINT = "last.ckpt"

@@ -91,9 +91,14 @@ class Pretraining(L.LightningModule):
             self.log(name, value, batch_size=len(pixels))
         return losses["loss"]
 
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        # Not in `on_train_batch_end`: Lightning calls the callbacks first, and a checkpoint that one of them
+        # writes would lack what the method does after the step.
+        super().optimizer_step(*args, **options)
+        self.method.after_step(self.trainer.global_step + 1, self.config.optimizer.steps)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = self.trainer.global_step
-        self.method.after_step(step, self.config.optimizer.steps)
         if step in self.marks and self.trainer.is_global_zero:
             folder = self.out / SNAPSHOTS
             folder.mkdir(exist_ok=True)

@@ -17,9 +17,9 @@ class Data(Config):
 
     `size` is the side in pixels of what the backbone sees. Images are decoded once to squares of `stored`
     pixels (null: `size` up to 64 pixels, else a quarter more, so that crops have something to choose from).
-    Of folders of videos, `rate` frames per second are taken. At most `limit` images (null: all), spread evenly.
-    Where the data has a `clips.csv` or split folders, only `split` is used. `cache` keeps the decoded
-    frames of videos for other runs.
+    Of folders of videos, `rate` frames per second are taken. At most `limit` images are used (null: all),
+    spread evenly. Where the data has a `clips.csv` or split folders, only `split` is used. `cache` keeps the
+    decoded frames of videos for other runs.
     """
 
     size: int = Field(default=128, ge=8)

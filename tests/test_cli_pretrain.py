@@ -181,3 +181,4 @@ def test_an_own_config_needs_no_method(here: Path) -> None:
     assert run(*arguments("run", "--config", "own.yaml", steps=1)) == 0
     _, config = load_method(here / "run")
     assert config.method == "rotation" and config.of_method().flip == 0 and config.data.limit == 3
+    assert '"images": 2,' in (here / "run" / "images.json").read_text()  # one is broken

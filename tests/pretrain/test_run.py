@@ -20,7 +20,7 @@ from pretrain import methods
 from pretrain.catalogue import FILE, build_any
 from pretrain.config import Config
 from pretrain.draws import Draws
-from pretrain.engine import CHECKPOINT
+from pretrain.engine import CHECKPOINT, RunCallback
 from pretrain.errors import InputError
 from pretrain.images import ImageSet
 from pretrain.methods.base import Method, Views
@@ -192,6 +192,21 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
     assert products(tmp_path / "run") == before and (tmp_path / "run" / "log.jsonl").read_text() == log
 
 
+def test_each_step_has_draws_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = Toy.views
+
+    def views(self: Toy, images: Tensor, draws: Draws) -> Views:
+        seen.append(draws.normal())
+        assert images.shape == (4, 3, SIZE, SIZE) and images.dtype == torch.float32 and images.max() <= 1
+        return real(self, images, draws)
+
+    monkeypatch.setattr(Toy, "views", views)
+    run(tmp_path / "run", config(seed=8))
+    assert len(seen) == 6
+    assert all(torch.equal(found, Draws(8, step, 4).normal()) for step, found in enumerate(seen))
+
+
 def test_the_seed_decides(tmp_path: Path) -> None:
     for name, settings in (("a", config()), ("b", config()), ("c", config(seed=1))):
         torch.manual_seed(hash(name) % 1000)  # what went before has no say
@@ -324,3 +339,22 @@ def test_what_is_kept_can_be_built(tmp_path: Path) -> None:
     with torch.no_grad():
         found, expected = net.eval()(images), method.backbone(images)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_checkpoint_on_time_has_what_the_method_does_after_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, float]] = []
+    real = RunCallback.save
+
+    def save(callback: RunCallback, trainer: Any) -> None:
+        real(callback, trainer)
+        state = torch.load(callback.out / CHECKPOINT, weights_only=True)
+        seen.append((state["global_step"], float(state["state_dict"]["method.moved"])))
+
+    monkeypatch.setattr(RunCallback, "save", save)
+    always = {"precision": "32", "checkpoint_minutes": 0.0}
+    run(tmp_path / "run", config(engine=always))
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6, 6]
+    for step, moved in seen:
+        assert moved == pytest.approx(sum(range(1, step + 1)) / 6, abs=1e-6)

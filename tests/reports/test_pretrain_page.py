@@ -166,9 +166,15 @@ def test_curves_with_gaps_and_without_numbers() -> None:
         {"step": 10, "steps": 15, "minutes": 200.0, "loss": float("nan"), "mood": "good", "late": 20_000.0},
         {"step": 15, "steps": 15, "minutes": 300.0, "loss": 1.0, "learning_rate": 1e-4, "none": None},
     ]
-    page = Page(render_page("A", config(), log, [], {}, {}, images()))
+    source = render_page("A", config(), log, [], {}, {}, images())
+    page = Page(source)
+    assert "nan" not in source and "NaN" not in source
+    labels = page.of("text")
+    assert labels[:7] == ["loss", "0", "1", "2", "5", "10", "15"]  # values, then steps
+    assert labels[-7:] == ["learning rate, 10⁻³", "0", "0.5", "1", "5", "10", "15"]
     assert [title.split(":")[0] for title in titles(page)] == ["loss", "late, 10³", "learning rate, 10⁻³"]
     assert titles(page)[2].endswith("from 0.001 to 0.0001")
+    assert source.count("M40.0 24.0") == 2  # loss and rate begin at the top of their axes
     assert "3 steps in 5.0 hours" in page.of("p")[1] and page.of("strong") == ["loss 2 → 1"]
 
 
