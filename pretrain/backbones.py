@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pretrain.errors import InputError
 from pretrain.inputs import IMAGENET_MEAN, IMAGENET_STD, ImageInput, Input, channels_of
 from pretrain.resnet import BLOCKS, WIDTHS, initialise, layers, stem
-from pretrain.weights import guess_arch, read_weights
+from pretrain.weights import guess_arch, read_weights, write_weights
 
 __all__ = ["ARCHES", "IMAGENET_MEAN", "IMAGENET_STD", "LAYERS", "Layer", "ResNet", "build", "save_backbone"]
 
@@ -118,8 +117,7 @@ def _keep_resolution(layer: nn.Module) -> None:
 
 def save_backbone(backbone: Any, path: Path | str) -> None:
     """Write a backbone file: safetensors with everything that `build` needs in its metadata."""
-    state = {k: v.detach().cpu().contiguous() for k, v in backbone.state_dict().items()}
-    save_file(state, str(path), metadata={"backbone": json.dumps(backbone.description())})
+    write_weights(backbone.state_dict(), Path(path), {"backbone": json.dumps(backbone.description())})
 
 
 def build(

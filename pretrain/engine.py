@@ -19,13 +19,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pretrain.config import Config
@@ -57,7 +57,7 @@ class Optimizer(Config):
 class Engine(Config):
     """How a run is carried out; none of these changes what is learned, except the precision."""
 
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(str)] = "auto"  # 32 is a number
     workers: int = 0
     checkpoint_minutes: float = 8.0
     log_every: int = 10
@@ -200,6 +200,8 @@ class RunCallback(Callback):
                 self.before[number] = signal.signal(number, lambda *_: self.interrupted.set())
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        for number in self.before:  # again: Lightning's handler of SIGTERM would leave without a checkpoint
+            signal.signal(number, lambda *_: self.interrupted.set())
         self.first_step = self.reported_step = trainer.global_step
 
     def on_train_batch_end(
@@ -335,13 +337,14 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
         before = json.loads(record.read_text())["config"] if record.is_file() else None
         if before is None:
             raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
-        if before != resolved:
+        if before == resolved:
+            return steps_done(out)
+        if any((out / name).exists() for name in (CHECKPOINT, "log.jsonl")):  # else it never began
             changed = sorted(k for k in resolved.keys() | before.keys() if resolved.get(k) != before.get(k))
             raise InputError(
                 f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
                 "or add --overwrite to begin anew."
             )
-        return steps_done(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -38,6 +38,7 @@ from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.methods.base import Method
 from pretrain.settings import Data, PretrainConfig, schema
+from pretrain.weights import write_weights
 
 MODEL = "model.safetensors"  # the whole method: the backbone and what only the pretext task needs
 SNAPSHOTS = "snapshots"
@@ -246,8 +247,7 @@ def _prepare(out: Path, config: PretrainConfig, overwrite: bool) -> int:
 
 
 def _save(method: Method, config: PretrainConfig, out: Path) -> None:
-    state = {key: value.detach().cpu().clone().contiguous() for key, value in method.state_dict().items()}
-    save_file(state, str(out / f"{MODEL}.partial"), metadata={"method": config.method})
+    write_weights(method.state_dict(), out / f"{MODEL}.partial", {"method": config.method})
     (out / f"{MODEL}.partial").replace(out / MODEL)
     save_backbone(method.trunk(), out / f"{FILE}.partial")
     (out / f"{FILE}.partial").replace(out / FILE)

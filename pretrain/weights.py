@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pretrain.errors import InputError
@@ -34,6 +35,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} can't be read as weights ({reason}): give a checkpoint.") from error
     return (state if meta else _strip(state)), meta
+
+
+def write_weights(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, readable by whom other new files are readable by."""
+    path.touch()  # safetensors would make it readable by its owner only
+    mode = path.stat().st_mode
+    kept = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
+    save_file(kept, str(path), metadata=metadata)
+    path.chmod(mode)
 
 
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:

@@ -125,12 +125,12 @@ def config(**changes: Any) -> PretrainConfig:
     return schema("toy").model_validate(values | changes)
 
 
-def stop_at(step: int) -> Callable[[dict[str, float]], None]:
-    """Ctrl-C after a step."""
+def stop_at(step: int, number: int = signal.SIGINT) -> Callable[[dict[str, float]], None]:
+    """Ctrl-C, or another signal, after a step."""
 
     def interrupt(record: dict[str, float]) -> None:
         if record["step"] == step:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     return interrupt
 
@@ -175,6 +175,17 @@ def test_a_stopped_run_ends_with_the_same_files(tmp_path: Path, stops: tuple[int
     assert products(tmp_path / "part") == products(tmp_path / "whole")
 
 
+def test_a_terminated_run_goes_on(tmp_path: Path) -> None:
+    """By SLURM, timeout, docker stop."""
+    run(tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    result = run(tmp_path / "part", report=stop_at(3, signal.SIGTERM))
+    assert result.interrupted and result.steps == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert run(tmp_path / "part").done
+    assert products(tmp_path / "part") == products(tmp_path / "whole")
+
+
 def test_no_time_is_one_step_a_call(tmp_path: Path) -> None:
     run(tmp_path / "whole")
     for step in range(1, 6):
@@ -212,6 +223,13 @@ def test_the_seed_decides(tmp_path: Path) -> None:
         torch.manual_seed(hash(name) % 1000)  # what went before has no say
         run(tmp_path / name, settings)
     assert products(tmp_path / "a") == products(tmp_path / "b") != products(tmp_path / "c")
+
+
+def test_files_are_readable_by_whom_others_are(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    assert {file.stat().st_mode for file in (tmp_path / "run").glob("*.safetensors")} == {usual}
 
 
 def test_a_method_comes_back_whole(tmp_path: Path) -> None:
@@ -281,7 +299,7 @@ def test_impossible_settings_are_one_sentence(
 ) -> None:
     with pytest.raises(InputError, match=sentence):
         run(tmp_path / "run", config(**changes), read=read)
-    assert not (tmp_path / "run" / CHECKPOINT).exists()
+    assert run(tmp_path / "run").done  # nothing stands in the way of the corrected command
 
 
 def test_without_batch_norm_one_image_is_a_batch(tmp_path: Path) -> None:
