@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,19 +26,15 @@ from vidtrack.reports.charts import (
     Series,
     bar_chart,
     line_chart,
-    style_variables,
     swatch,
     text,
     value_range,
 )
-from vidtrack.reports.page_style import STYLE
+from vidtrack.reports.page import embedded, facts, whole_page
 from vidtrack.reports.sweep import sweep_legend, sweep_plot
 
 _GROUPS = 6  # sequences in one chart of bars, at most; few are spread over three columns
 _QUALITY = 80  # of the JPEGs
-# Nothing is fetched and nothing is run, whatever the names in the data look like.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_DARK = ("#62aef0", "#f5a24d", "#5cc98d", "#ea80cd", "#ab94f5", "#d6b75a")
 
 
 def write_page(
@@ -69,8 +63,6 @@ def render_page(results: dict[str, Any], pictures: Sequence[Picture] = ()) -> st
     """The HTML that `write_page` writes."""
     drawn = drawn_rows(results)
     title = text(results["title"])
-    dark = f"@media (prefers-color-scheme:dark){{:root{{{style_variables(_DARK)}}}}}"
-    colors = f":root{{{style_variables()}}}{dark}"
     body = [
         f"<header><p class='kind'>vidtrack benchmark {text(results['benchmark'])}</p><h1>{title}</h1>"
         f"{_summary(results)}</header>",
@@ -81,14 +73,7 @@ def render_page(results: dict[str, Any], pictures: Sequence[Picture] = ()) -> st
         _pictures(pictures, results),
         _measured(results),
     ]
-    return (
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'>"
-        f"<title>{title}</title><style>{colors}{STYLE}</style></head>\n"
-        f"<body><main>{chr(10).join(part for part in body if part)}</main></body></html>\n"
-    )
+    return whole_page(results["title"], body)
 
 
 def _summary(results: dict[str, Any]) -> str:
@@ -211,50 +196,32 @@ def _figure(picture: Picture) -> str:
 
 
 def _embedded(image: NDArray[np.uint8]) -> str:
-    """Attributes of an `<img>` with the picture as a JPEG inside."""
-    small = shrink(image)
-    done, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    if not done:
-        raise ValueError(f"a picture of shape {list(image.shape)} can't be written as a JPEG")
-    size = f"width='{small.shape[1]}' height='{small.shape[0]}'"
-    return f"{size} src='data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}'"
+    """Attributes of an `<img>` with the picture inside, small."""
+    return embedded(shrink(image), quality=_QUALITY)
 
 
 def _measured(results: dict[str, Any]) -> str:
-    facts = {"data": results.get("data"), "SHA-256 of the data": results.get("data_sha256")}
-    facts |= results.get("protocol") or {}
+    shown = {"data": results.get("data"), "SHA-256 of the data": results.get("data_sha256")}
+    shown |= results.get("protocol") or {}
     versions = results.get("versions") or {}
     rows = "".join(_row_details(row) for row in results["rows"])
     return (
-        f"<section><h2>What was measured</h2>{_list(facts)}<h3>Versions</h3>{_list(versions)}"
+        f"<section><h2>What was measured</h2>{facts(shown)}<h3>Versions</h3>{facts(versions)}"
         f"<h3>Settings</h3>{rows}</section>"
     )
 
 
 def _row_details(row: dict[str, Any]) -> str:
-    facts = {
+    shown = {
         "SHA-256 of the weights": row.get("weights"),
         "seconds of propagation": row.get("propagation_seconds"),
         "taken over from an interrupted run": ", ".join(row.get("reused") or []) or None,
     }
-    facts = {name: value for name, value in facts.items() if value is not None}
+    shown = {name: value for name, value in shown.items() if value is not None}
     settings = json.dumps(row.get("settings") or {}, indent=2, ensure_ascii=False)
     return (
-        f"<details><summary>{text(row['name'])}</summary>{_list(facts)}<pre>{text(settings)}</pre></details>"
+        f"<details><summary>{text(row['name'])}</summary>{facts(shown)}<pre>{text(settings)}</pre></details>"
     )
-
-
-def _list(facts: dict[str, Any]) -> str:
-    if not facts:
-        return ""
-    pairs = "".join(f"<dt>{text(name)}</dt><dd>{text(_plain(value))}</dd>" for name, value in facts.items())
-    return f"<dl>{pairs}</dl>"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _legend(results: dict[str, Any], drawn: list[int]) -> str:

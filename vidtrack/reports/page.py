@@ -47,17 +47,20 @@ def facts(values: Mapping[str, Any]) -> str:
 
 def plain(value: Any) -> str:
     """A JSON value as a reader wants it."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def embedded(image: np.ndarray, lossless: bool) -> str:
+def embedded(image: np.ndarray, lossless: bool = False, quality: int = QUALITY) -> str:
     """Attributes of an `<img>` that holds a picture: its size and source.
 
     Args:
         image: uint8 `[H, W, 3]` RGB.
         lossless: PNG, which is larger, instead of JPEG.
+        quality: of the JPEG, 0..100.
     """
-    kind, options = (".png", []) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    kind, options = (".png", []) if lossless else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
     done, data = cv2.imencode(kind, image[..., ::-1], options)
     if not done:
         raise ValueError(f"a picture of shape {list(image.shape)} can't be encoded")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from itertools import groupby
@@ -17,9 +16,9 @@ from vidtrack.labels.masks import Masks
 from vidtrack.labels.palette import color
 from vidtrack.probing.columns import Column, best, columns, layers, main_column
 from vidtrack.probing.frames import PixelPicture
-from vidtrack.reports.charts import Series, style_variables, swatch, text
+from vidtrack.reports.charts import Series, swatch, text
 from vidtrack.reports.overlay import draw_masks
-from vidtrack.reports.page_style import STYLE
+from vidtrack.reports.page import embedded, facts, whole_page
 from vidtrack.reports.probe_charts import (
     MOST_CLASSES,
     class_mark,
@@ -32,9 +31,6 @@ from vidtrack.reports.probe_charts import (
 _QUALITY = 85  # of the JPEGs
 _SIDE = 640  # pixels of the longer side of a picture
 _LEGEND = 40  # classes that a legend names
-# Nothing is fetched and nothing is run, whatever the names in the data look like.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_DARK = ("#62aef0", "#f5a24d", "#5cc98d", "#ea80cd", "#ab94f5", "#d6b75a")
 _OWN = """
 :root{--good:#23834d;--bad:#c0392b}
 @media (prefers-color-scheme:dark){:root{--good:#5cc98d;--bad:#ef7d70}}
@@ -71,8 +67,6 @@ def write_page(
 def render_page(results: dict[str, Any], pictures: Sequence[PixelPicture] = ()) -> str:
     """The HTML that `write_page` writes."""
     title = text(results["title"])
-    dark = f"@media (prefers-color-scheme:dark){{:root{{{style_variables(_DARK)}}}}}"
-    style = f":root{{{style_variables()}}}{dark}{STYLE}{_OWN}"
     body = [
         f"<header><p class='kind'>vidtrack probe</p><h1>{title}</h1>{_summary(results)}</header>",
         _scores(results),
@@ -83,14 +77,7 @@ def render_page(results: dict[str, Any], pictures: Sequence[PixelPicture] = ()) 
         _plane(results),
         _measured(results),
     ]
-    return (
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'>"
-        f"<title>{title}</title><style>{style}</style></head>\n"
-        f"<body><main>{chr(10).join(part for part in body if part)}</main></body></html>\n"
-    )
+    return whole_page(results["title"], body, _OWN)
 
 
 def _summary(results: dict[str, Any]) -> str:
@@ -267,11 +254,7 @@ def _embedded(image: np.ndarray) -> str:
     scale = _SIDE / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    if not done:
-        raise ValueError(f"a picture of shape {list(image.shape)} can't be written as a JPEG")
-    size = f"width='{image.shape[1]}' height='{image.shape[0]}'"
-    return f"{size} src='data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}'"
+    return embedded(image, quality=_QUALITY)
 
 
 def _block(class_: int) -> str:
@@ -281,23 +264,18 @@ def _block(class_: int) -> str:
 
 
 def _measured(results: dict[str, Any]) -> str:
-    facts = {"data": results["data"], "side of the images": results["size"] or "their own"}
-    facts |= {"device": results.get("device", "")}
+    shown = {"data": results["data"], "side of the images": results["size"] or "their own"}
+    shown |= {"device": results.get("device", "")}
     rows = "".join(
         f"<h3>{text(row['name'])}</h3>"
-        + _list({"SHA-256 of the weights": row["weights"], "seconds": f"{row['seconds']:.1f}"})
+        + facts({"SHA-256 of the weights": row["weights"], "seconds": f"{row['seconds']:.1f}"})
         for row in results["rows"]
     )
     settings = json.dumps(results["settings"], indent=2, ensure_ascii=False)
     return (
-        f"<section><h2>What was measured</h2>{_list(facts)}<h3>Versions</h3>{_list(results['versions'])}"
+        f"<section><h2>What was measured</h2>{facts(shown)}<h3>Versions</h3>{facts(results['versions'])}"
         f"<details><summary>Settings</summary><pre>{text(settings)}</pre></details>{rows}</section>"
     )
-
-
-def _list(facts: dict[str, Any]) -> str:
-    pairs = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts.items())
-    return f"<dl>{pairs}</dl>"
 
 
 def _number(value: float | None) -> str:
