@@ -19,35 +19,14 @@ from pretrain.settings import schema
 from pretrain.split_norm import SplitBatchNorm2d
 from pretrain.views import Views
 
+from .tiny import Tiny, patterns
+
 CONFIGS = Path(__file__).parents[3] / "configs"
-
-
-class Tiny(nn.Module):
-    """Two convolutions, with batch norm if wanted."""
-
-    def __init__(self, norm: bool = True, features: int = 12) -> None:
-        super().__init__()
-        self.channels, self.strides = {"layer1": features}, {"layer1": 4}
-        between = nn.BatchNorm2d(8) if norm else nn.Identity()
-        self.net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), between, nn.ReLU(), nn.Conv2d(8, features, 3, 2, 1), nn.ReLU()
-        )
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {"layer1": self.net(images - 0.5)}
 
 
 def method(norm: bool = True, size: int = 16, **settings: Any) -> MoCo:
     torch.manual_seed(0)
     return MoCo(Tiny(norm), MoCoSettings(**({"queue": 10, "projection": 6} | settings)), size)
-
-
-def patterns(count: int, size: int = 16) -> Tensor:
-    """Images that are easy to tell apart: waves of different colour and width."""
-    generator = torch.Generator().manual_seed(1)
-    line = torch.linspace(0, 6, size)
-    waves = torch.rand(count, 3, 1, 1, generator=generator) * 6 * (line[:, None] + 2 * line)
-    return 0.5 + 0.5 * torch.sin(waves + 6 * torch.rand(count, 3, 1, 1, generator=generator))
 
 
 def train(made: MoCo, images: Tensor, steps: int, lr: float = 3e-3) -> list[dict[str, float]]:
@@ -230,7 +209,7 @@ def test_versions() -> None:
     assert one.temperature == 0.07 and isinstance(one.head, nn.Linear)
     assert two.temperature == 0.2 and isinstance(two.head, nn.Sequential)
     mixed = MoCoSettings(version=1, head="mlp", temperature=0.1, augmentation=2, blur=0.25)
-    made = MoCo(Tiny(), mixed, 64)
+    made = MoCo(Tiny(norm=True), mixed, 64)
     assert made.temperature == 0.1 and isinstance(made.head, nn.Sequential)
     assert made.view == Views.moco_v2(64, blur_p=0.25)
     assert method(head="none").queue.shape == (10, 12)

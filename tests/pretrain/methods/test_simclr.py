@@ -17,35 +17,14 @@ from pretrain.methods.base import pooled
 from pretrain.methods.simclr import SimCLR, SimCLRSettings, nt_xent
 from pretrain.settings import schema
 
+from .tiny import Tiny, patterns
+
 CONFIGS = Path(__file__).parents[3] / "configs"
-
-
-class Tiny(nn.Module):
-    """Two convolutions, with batch norm if wanted."""
-
-    def __init__(self, norm: bool = False, features: int = 12) -> None:
-        super().__init__()
-        self.channels, self.strides = {"layer1": features}, {"layer1": 4}
-        between = nn.BatchNorm2d(8) if norm else nn.Identity()
-        self.net = nn.Sequential(
-            nn.Conv2d(3, 8, 3, 2, 1), between, nn.ReLU(), nn.Conv2d(8, features, 3, 2, 1), nn.ReLU()
-        )
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {"layer1": self.net(images - 0.5)}
 
 
 def method(norm: bool = False, size: int = 16, **settings: Any) -> SimCLR:
     torch.manual_seed(0)
     return SimCLR(Tiny(norm), SimCLRSettings(**settings), size)
-
-
-def patterns(count: int, size: int = 16) -> Tensor:
-    """Images that are easy to tell apart: waves of different colour and width."""
-    generator = torch.Generator().manual_seed(1)
-    line = torch.linspace(0, 6, size)
-    waves = torch.rand(count, 3, 1, 1, generator=generator) * 6 * (line[:, None] + 2 * line)
-    return 0.5 + 0.5 * torch.sin(waves + 6 * torch.rand(count, 3, 1, 1, generator=generator))
 
 
 def slow_nt_xent(embedded: Tensor, temperature: float) -> float:
