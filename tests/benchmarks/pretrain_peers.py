@@ -98,7 +98,7 @@ def theirs(
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        print(f"lightly {method} epoch {epoch + 1}: loss {float(loss):.3f}", flush=True)
+        print(f"lightly {method} epoch {epoch + 1}: loss {loss.item():.3f}", flush=True)
     seconds = time.monotonic() - began
     path = out / "resnet18.pth"
     torch.save(resnet.state_dict(), path)
