@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from pretrain.pictures import Picture
 Views = dict[str, Tensor]
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A pretext task: it makes its own inputs and labels from images, and has a loss.
 
     Subclasses set `Settings`, build their heads in `__init__(backbone, settings, size)`, and write `views`
@@ -49,6 +50,7 @@ class Method(nn.Module):
         What it finds must be kept in buffers, so that a resumed run has it too.
         """
 
+    @abstractmethod
     def views(self, images: Tensor, draws: Draws) -> Views:
         """Make inputs and labels. Called without gradients and in float32.
 
@@ -56,11 +58,10 @@ class Method(nn.Module):
             images: float `[N, 3, S, S]` in 0..1, S at least `size`.
             draws: all that is random.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, views: Views) -> dict[str, Tensor]:
         """`loss`, and whatever else is worth logging, from what `views` gave. Called under autocast."""
-        raise NotImplementedError
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after each step of the optimizer: momentum encoders move here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -61,9 +62,9 @@ class LabMethod(Method):
         self.settings, self.grid = settings, grid
         self.bins = ColourBins()
 
+    @abstractmethod
     def colour_scores(self, images: Tensor) -> Tensor:
         """Scores of the bins `[N, Q, h, w]` for images `[N, 3, H, W]`; h and w are `places(images)`."""
-        raise NotImplementedError
 
     def crops(self, images: Tensor, draws: Draws) -> Tensor:
         """Random crops, some mirrored: `[N, 3, size, size]`."""
