@@ -220,10 +220,3 @@ def test_more_places_than_pixels_are_refused() -> None:
     assert method(grid=32).grid == 32
     with pytest.raises(InputError, match=r"grid=33 .* at most 32"):
         method(grid=33)
-
-
-def test_the_bundled_config_is_for_frames_and_fits_small_images() -> None:
-    config = load_config(schema("colorization"), "pretrain/colorization", [], CONFIGS)
-    assert config.data.size == 128 and config.method == "colorization"
-    small = load_config(schema("colorization"), "pretrain/colorization", ["data.size=32"], CONFIGS)
-    assert make_method(small).backbone.stem_kind == "small"

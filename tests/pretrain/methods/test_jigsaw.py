@@ -216,8 +216,3 @@ def test_settings_out_of_range_are_one_sentence(wrong: str) -> None:
 def test_tiles_that_cant_be_cut_are_one_sentence(size: int, tile: int | None) -> None:
     with pytest.raises(InputError, match=rf"^jigsaw can't cut tiles of [^\n]*data\.size={size}:[^\n]*$"):
         method(size, tile=tile)
-
-
-def test_the_bundled_config_loads() -> None:
-    config = load_config(schema("jigsaw"), "pretrain/jigsaw", [], CONFIGS)
-    assert config.method == "jigsaw" and config.of_method() == JigsawSettings()

@@ -281,9 +281,3 @@ def test_wrong_settings(override: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence) as error:
         load_config(schema("moco"), "pretrain/moco", [f"moco.{override}"], CONFIGS)
     assert "\n" not in str(error.value)
-
-
-def test_the_config() -> None:
-    config = load_config(schema("moco"), "pretrain/moco", ["data.size=32"], CONFIGS)
-    assert config.method == "moco" and config.of_method() == MoCoSettings()
-    assert config.optimizer.warmup_steps == pytest.approx(config.optimizer.steps / 20, abs=1)

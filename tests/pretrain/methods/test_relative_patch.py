@@ -299,8 +299,3 @@ def test_settings_out_of_range_are_one_sentence(wrong: str) -> None:
 def test_patches_that_cant_be_cut_are_one_sentence(size: int, settings: dict[str, int], why: str) -> None:
     with pytest.raises(InputError, match=rf"^relative_patch with patches of [^\n]*{why}[^\n]*$"):
         method(size, **settings)
-
-
-def test_the_bundled_config_loads() -> None:
-    config = load_config(schema("relative_patch"), "pretrain/relative_patch", [], CONFIGS)
-    assert config.method == "relative_patch" and config.of_method() == RelativePatchSettings()

@@ -137,8 +137,3 @@ def test_it_learns_a_few_images_by_heart_and_shows_it() -> None:
 def test_settings_out_of_range_are_one_sentence(wrong: str) -> None:
     with pytest.raises(InputError, match=rf"^config pretrain/rotation: .*rotation\.{wrong[:4]}[^\n]*$"):
         load_config(schema("rotation"), "pretrain/rotation", [f"rotation.{wrong}"], CONFIGS)
-
-
-def test_the_bundled_config_loads() -> None:
-    config = load_config(schema("rotation"), "pretrain/rotation", [], CONFIGS)
-    assert config.method == "rotation" and config.of_method() == RotationSettings()

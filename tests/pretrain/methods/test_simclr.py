@@ -234,9 +234,3 @@ def test_wrong_settings(override: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence) as error:
         load_config(schema("simclr"), "pretrain/simclr", [f"simclr.{override}"], CONFIGS)
     assert "\n" not in str(error.value)
-
-
-def test_the_config() -> None:
-    config = load_config(schema("simclr"), "pretrain/simclr", ["data.size=32"], CONFIGS)
-    assert config.method == "simclr" and config.of_method() == SimCLRSettings()
-    assert config.optimizer.warmup_steps == pytest.approx(config.optimizer.steps / 20, abs=1)

@@ -187,10 +187,3 @@ def test_settings_out_of_range_are_one_sentence(override: str) -> None:
     with pytest.raises(InputError, match=r"levels|scale") as raised:
         load_config(schema("split_brain"), "pretrain/split_brain", [override], CONFIGS)
     assert "\n" not in str(raised.value)
-
-
-def test_the_bundled_config_is_for_frames_and_fits_small_images() -> None:
-    config = load_config(schema("split_brain"), "pretrain/split_brain", [], CONFIGS)
-    assert config.data.size == 128 and config.method == "split_brain"
-    small = load_config(schema("split_brain"), "pretrain/split_brain", ["data.size=32"], CONFIGS)
-    assert make_method(small).backbone.stem_kind == "small"
