@@ -1,9 +1,14 @@
 """Shared fixtures: the real data named by VIDTRACK_DATA, which CI must have."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell starts background jobs with Ctrl-C ignored; the programs that the tests interrupt would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
