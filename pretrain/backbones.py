@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from pretrain.errors import InputError
 from pretrain.inputs import IMAGENET_MEAN, IMAGENET_STD, ImageInput, Input, channels_of
-from pretrain.resnet import BLOCKS, WIDTHS, initialise, layers, stem
+from pretrain.resnet import BLOCKS, WIDTHS, initialise, layers, set_padding, stem
 from pretrain.weights import guess_arch, read_weights, write_weights
 
 __all__ = ["ARCHES", "IMAGENET_MEAN", "IMAGENET_STD", "LAYERS", "Layer", "ResNet", "build", "save_backbone"]
 
 Layer = Literal["layer1", "layer2", "layer3", "layer4"]
 Stem = Literal["standard", "small"]
+Padding = Literal["zeros", "reflect", "replicate"]
 LAYERS: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")
 ARCHES = tuple(BLOCKS)
 
@@ -38,6 +39,8 @@ class ResNet(ImageInput):
         stem_kind: "small": a 3x3 convolution with stride 1 and no pooling, for images of about 32 pixels, as
             is usual on CIFAR (Chen et al. 2020, arXiv 2002.05709).
         share: of the standard number of channels, such as 0.5.
+        padding: what convolutions see beyond the edge of the image. Zeros tell a cell how far from the edge
+            it is; with the other two, which continue the image, all cells of an even picture are the same.
 
     Attributes:
         channels: layer name to number of channels.
@@ -53,12 +56,13 @@ class ResNet(ImageInput):
         zero_init: bool = False,
         stem_kind: Stem = "standard",
         share: float = 1.0,
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__(input)
         if arch not in ARCHES:
             raise InputError(f"there is no backbone {arch!r}: choose one of {', '.join(ARCHES)}.")
         self.arch, self.last, self.stride_one = arch, last, tuple(stride_one)
-        self.stem_kind, self.share = stem_kind, share
+        self.stem_kind, self.share, self.padding = stem_kind, share, padding
         small = stem_kind == "small"
         widths = [round(width * share) for width in WIDTHS]
         self.conv1, self.bn1 = stem(3, widths[0], small), nn.BatchNorm2d(widths[0])
@@ -81,6 +85,7 @@ class ResNet(ImageInput):
             self.strides[name] = stride
             block: Any = layer[-1]
             self.channels[name] = (block.conv3 if hasattr(block, "conv3") else block.conv2).out_channels
+        set_padding(self, padding)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """RGB images float `[N, 3, H, W]` in 0..1 to `{layer: float [N, C, h, w]}`."""
@@ -102,6 +107,7 @@ class ResNet(ImageInput):
             "stem": self.stem_kind,
             "share": self.share,
             "input": self.input,
+            "padding": self.padding,
             "strides": self.strides,
             "channels": self.channels,
             "mean": self.mean.flatten().tolist(),
@@ -127,6 +133,7 @@ def build(
     input: Input = "rgb",
     zero_init: bool = False,
     stem_kind: Stem = "standard",
+    padding: Padding | None = None,
 ) -> ResNet:
     """Build a ResNet from its name (random weights), a backbone file, or a foreign checkpoint.
 
@@ -134,12 +141,13 @@ def build(
         spec: "resnet18", "resnet34", "resnet50", or the path of a safetensors or PyTorch file.
         last, stride_one, input, zero_init, stem_kind: see `ResNet`. A backbone file knows its own input and
             stem.
+        padding: see `ResNet`; None: what the file says, else zeros.
 
     Raises:
         InputError: unknown name, unreadable file, or weights that don't fit a ResNet.
     """
     if spec in ARCHES:
-        return ResNet(spec, last, stride_one, input, zero_init, stem_kind)
+        return ResNet(spec, last, stride_one, input, zero_init, stem_kind, padding=padding or "zeros")
     path = Path(spec)
     if not path.is_file():
         raise InputError(f"there is no backbone or file {spec!r}: give a path or one of {', '.join(ARCHES)}.")
@@ -152,6 +160,7 @@ def build(
         meta.get("input", input),
         stem_kind=meta.get("stem", stem_kind),
         share=meta.get("share", 1.0),
+        padding=padding or meta.get("padding", "zeros"),
     )
     own = backbone.state_dict()
     kept = {key: value for key, value in state.items() if key in own}

@@ -114,6 +114,9 @@ def _require_standard(backbone: ResNet, library: str, name: str) -> None:
         raise _refused(name, library, f"ends at {backbone.last}")
     if backbone.stem_kind != "standard":
         raise _refused(name, library, "begins with the small stem, a 3x3 convolution for small images")
+    if backbone.padding != "zeros":
+        how = {"reflect": "reflects", "replicate": "repeats"}[backbone.padding]
+        raise _refused(name, library, f"{how} the image beyond its edge instead of adding zeros")
     if backbone.share != 1:
         raise _refused(name, library, f"has {backbone.share:g} of the usual channels")
 

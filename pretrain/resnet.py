@@ -91,6 +91,13 @@ def layers(arch: str, widths: Sequence[int] = WIDTHS) -> list[nn.Sequential]:
     return made
 
 
+def set_padding(network: nn.Module, padding: str) -> None:
+    """What convolutions see beyond the edge of the image: "zeros", "reflect" or "replicate"."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.padding != (0, 0):
+            module.padding_mode = padding  # type: ignore[assignment]
+
+
 def initialise(conv1: nn.Conv2d, layers: list[nn.Sequential], zero: bool) -> None:
     """Convolutions as He et al. (2015, arXiv 1502.01852), by their outputs.
 

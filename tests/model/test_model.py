@@ -69,7 +69,7 @@ def test_lab_embeddings_tell_colours_apart() -> None:
 
 
 def test_a_file_alone_rebuilds_the_model(tmp_path: Path) -> None:
-    model = trained_a_little(Model(embedding="concat", head=(32, 16)))
+    model = trained_a_little(Model(embedding="concat", head=(32, 16), padding="replicate"))
     save_tracker(tmp_path / "t.safetensors", model, {"radius": 9}, {"steps": 3}, dtype=torch.float32)
     again = load_tracker(tmp_path / "t.safetensors")
     image = torch.rand(1, 3, 32, 32)

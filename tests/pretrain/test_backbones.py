@@ -74,6 +74,23 @@ def test_a_backbone_file_returns_the_same_network(tmp_path: Path, kind: Any) -> 
     assert torch.equal(net(image)["layer3"], again(image)["layer3"])
 
 
+@pytest.mark.parametrize("padding", ["reflect", "replicate"])
+def test_an_even_picture_says_nothing_of_position(padding: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = build("resnet18", "layer3", ("layer3",), padding=padding).eval()
+    even = torch.tensor([0.2, 0.7, 0.4]).view(1, 3, 1, 1).expand(1, 3, 72, 96)
+    cells = net(even)["layer3"].flatten(2)[0]  # [256, 108]
+    torch.testing.assert_close(cells, cells[:, :1].expand_as(cells), rtol=0, atol=1e-5)
+    save_backbone(net, tmp_path / "b.safetensors")
+    again = build(str(tmp_path / "b.safetensors"), "layer3", ("layer3",)).eval()
+    assert again.padding == padding
+    image = torch.rand(1, 3, 32, 48)
+    assert torch.equal(again(image)["layer3"], net(image)["layer3"])
+    zeros = build(str(tmp_path / "b.safetensors"), "layer3", ("layer3",), padding="zeros").eval()
+    cells = zeros(even)["layer3"].flatten(2)[0]
+    assert float((cells - cells[:, :1]).detach().abs().max()) > 0.1  # what the other two avoid
+
+
 def test_gray_input_ignores_colour() -> None:
     net = build("resnet18", "layer3", ("layer3",), "l").eval()
     image = torch.full((1, 3, 32, 32), 0.5)

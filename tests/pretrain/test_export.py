@@ -140,6 +140,7 @@ def test_loading_is_valid_python_for_any_path() -> None:
         (lambda: ResNet(input="l"), "sees lightness, not RGB"),
         (lambda: ResNet(input="ab"), "sees the colours ab, not RGB"),
         (lambda: ResNet(input="lab"), "sees Lab, not RGB"),
+        (lambda: ResNet(padding="replicate"), "repeats the image beyond its edge"),
         (lambda: ResNet(share=0.5), "has 0.5 of the usual channels"),
         (lambda: ResNet(last="layer3"), "ends at layer3"),
         (lambda: Pair(), "two half-networks"),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.backbones import build
+from pretrain.backbones import Padding, build
 from pretrain.config import Config
 
 
@@ -16,13 +16,16 @@ class Model(Config):
     """Settings of `VideoColorizer`.
 
     `backbone` is a name or a file (see `pretrain.backbones.build`); `input` is "rgb", or "l" for models
-    that learn from gray video; `head` holds the hidden and output channels of the projection;
-    `embedding` says what the tracker compares: layer3, the head's output, or both concatenated.
+    that learn from gray video; `padding` is what convolutions see beyond the edge of the image (see
+    `pretrain.backbones.ResNet`; null: what the backbone file says, else zeros); `head` holds the hidden and
+    output channels of the projection; `embedding` says what the tracker compares: layer3, the head's
+    output, or both concatenated.
     """
 
     backbone: str = "resnet18"
     input: Literal["rgb", "l"] = "rgb"
     zero_init: bool = True
+    padding: Padding | None = None
     head: tuple[int, int] = (256, 128)
     embedding: Literal["layer3", "head", "concat"] = "layer3"
 
@@ -44,7 +47,12 @@ class VideoColorizer(nn.Module):
         super().__init__()
         self.settings = settings
         self.backbone = build(
-            settings.backbone, "layer3", ("layer3",), settings.input, zero_init=settings.zero_init
+            settings.backbone,
+            "layer3",
+            ("layer3",),
+            settings.input,
+            zero_init=settings.zero_init,
+            padding=settings.padding,
         )
         channels = self.backbone.channels["layer3"]
         hidden, out = settings.head
@@ -76,7 +84,9 @@ class VideoColorizer(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) * 0.5**0.5
 
 
-def copy_values(query: Tensor, references: Tensor, values: Tensor, temperature: float) -> Tensor:
+def copy_values(
+    query: Tensor, references: Tensor, values: Tensor, temperature: float, hidden: Tensor | None = None
+) -> Tensor:
     """Pointer attention: each query cell copies the reference values that its embedding points to.
 
     Args:
@@ -84,9 +94,12 @@ def copy_values(query: Tensor, references: Tensor, values: Tensor, temperature: 
         references: embeddings `[B, D, M]` of all reference cells.
         values: `[B, K, M]`, e.g. one-hot colours.
         temperature: the softmax is over `query . reference / temperature`.
+        hidden: bool `[N, M]`: the reference cells that a query cell can't point to; never all of them.
 
     Returns:
         `[B, K, N]`: for each query cell the weighted mean of the reference values.
     """
     scores = torch.einsum("bdn,bdm->bnm", query, references) / temperature
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, float("-inf"))
     return torch.einsum("bnm,bkm->bkn", scores.softmax(dim=-1), values)

@@ -160,16 +160,13 @@ def _of_timm(network: TimmBackbone, device: torch.device) -> ExternalEmbedder:
 def _padded_resnet(state: dict[str, Tensor], path: Path) -> ResNet:
     """CRW's ResNet-18: `conv1.1.weight` is the convolution after a reflection padding."""
     renamed = {PADDED.sub(r"\1.weight", key): value for key, value in state.items()}
-    trunk = build("resnet18", "layer3", ("layer3",))
+    trunk = build("resnet18", "layer3", ("layer3",), padding="reflect")
     own = trunk.state_dict()
     kept = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
     missing = [key for key in own if key not in kept and not key.endswith("num_batches_tracked")]
     if missing:
         raise InputError(f"{path} doesn't fit CRW's resnet18: {len(missing)} tensors (first: {missing[0]}).")
     trunk.load_state_dict(kept, strict=False)
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d) and module.padding != (0, 0):
-            module.padding_mode = "reflect"
     return trunk
 
 

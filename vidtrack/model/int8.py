@@ -20,6 +20,7 @@ from pretrain.backbones import ResNet
 
 BORDER = 3  # pixels that the first convolution, 7x7, looks beyond the image
 ZERO = 128  # the code of zero where values have both signs
+EDGES = {"zeros": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101, "replicate": cv2.BORDER_REPLICATE}
 
 
 def has_int8() -> bool:
@@ -41,6 +42,7 @@ class Int8ResNet:
     def __init__(self, trunk: ResNet, pictures: Iterable[np.ndarray]) -> None:
         ranges = _ranges(trunk, pictures)
         # What is zero after normalising:
+        self.padding = trunk.padding
         self.colour = [round(255 * float(m)) for m in trunk.mean.flatten()]
         self.first = _first(trunk, ranges["stem"] / 255)
         self.blocks = []
@@ -57,7 +59,7 @@ class Int8ResNet:
     def __call__(self, image: np.ndarray) -> Tensor:
         """RGB uint8 `[H, W, 3]`, H and W multiples of 8, to layer3 as bfloat16 `[1, C, H/8, W/8]`."""
         image = cv2.copyMakeBorder(
-            image, BORDER, BORDER, BORDER, BORDER, cv2.BORDER_CONSTANT, value=self.colour
+            image, BORDER, BORDER, BORDER, BORDER, EDGES[self.padding], value=self.colour
         )
         x = torch.from_numpy(image).permute(2, 0, 1)[None]  # [1, 3, H+6, W+6], channels last as it lies
         x = _max_pool(self.first(x))
@@ -84,7 +86,11 @@ class _Convolution:
         bias = conv.bias if bias is None else bias
         self.scales = (weight.abs().amax(dim=(1, 2, 3)) / 127).clamp(min=1e-12)
         codes = (weight / self.scales.view(-1, 1, 1, 1)).round().to(torch.int8)
-        self.geometry = (list(conv.stride), list(padding or conv.padding), list(conv.dilation), conv.groups)
+        padding = list(conv.padding if padding is None else padding)
+        self.edge = None
+        if conv.padding_mode != "zeros" and any(padding):
+            self.edge, padding = (conv.padding_mode, padding), [0, 0]
+        self.geometry = (list(conv.stride), padding, list(conv.dilation), conv.groups)
         self.codes = torch.ops.onednn.qconv_prepack(codes.contiguous(), self.scales, scale, 0, *self.geometry)
         self.zeros = torch.zeros(len(self.scales), dtype=torch.long)
         self.bias = None if bias is None else bias.detach().float()
@@ -93,6 +99,8 @@ class _Convolution:
         self.after = "relu" if relu else "none"
 
     def _inputs(self, x: Tensor) -> tuple[Any, ...]:
+        if self.edge:
+            x = _pad(x, *self.edge)
         return x, self.scale, 0, self.codes, self.scales, self.zeros
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -196,6 +204,17 @@ def _observe(block: Any, x: Tensor, key: str, note: Callable[[str, Tensor], Tens
         y = note(f"{key}.{number}", F.relu(conv(y)))
     shortcut = x if block.downsample is None else note(f"{key}.shortcut", block.downsample(x))
     return note(key, F.relu(outer(y) + shortcut))
+
+
+def _pad(x: Tensor, mode: str, padding: list[int]) -> Tensor:
+    """Repeat or reflect `[1, C, H, W]` beyond its edges: torch's own refuses 8-bit integers."""
+    for axis, width in ((2, padding[0]), (3, padding[1])):
+        length = x.shape[axis]
+        place = torch.arange(-width, length + width)
+        if mode == "reflect":
+            place = length - 1 - (length - 1 - place.abs()).abs()
+        x = x.index_select(axis, place.clamp(0, length - 1))
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _max_pool(x: Tensor) -> Tensor:

@@ -52,7 +52,11 @@ def save_tracker(
             stored = stored.to(torch.float32 if "running_" in key else dtype)
         state[key] = stored.contiguous()
     settings = model.settings.model_copy(
-        update={"backbone": model.backbone.arch, "input": model.backbone.input}
+        update={
+            "backbone": model.backbone.arch,
+            "input": model.backbone.input,
+            "padding": model.backbone.padding,
+        }
     )
     metadata = {
         "vidtrack": json.dumps(
