@@ -25,7 +25,7 @@ def natural(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
 
 
-# @needs_int8
+@needs_int8
 @pytest.mark.parametrize(
     ("arch", "padding"), [("resnet18", "zeros"), ("resnet50", "replicate"), ("resnet18", "reflect")]
 )
@@ -51,7 +51,7 @@ def test_features_are_those_of_the_float_network(arch: str, padding: Any) -> Non
     assert 0.97 < float(found.float().norm() / exact.norm()) < 1.03
 
 
-# @needs_int8
+@needs_int8
 @pytest.mark.parametrize("size", [(37, 50), (64, 64), (200, 90)])
 def test_the_embedder_takes_any_size(size: tuple[int, int]) -> None:
     torch.manual_seed(0)

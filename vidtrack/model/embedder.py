@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from pretrain.device import fast_dtype
 from pretrain.errors import InputError
 from vidtrack.geometry import cells, pad_image, pad_to_stride, working_size
 from vidtrack.model.colorizer import VideoColorizer
-from vidtrack.model.int8 import Int8ResNet, has_int8
+from vidtrack.model.int8 import Int8ResNet, fits_int8, has_int8
 
 Precision = Literal["auto", "int8", "bfloat16", "float32"]  # auto: the fastest that this device computes well
 PRECISIONS: tuple[Precision, ...] = ("auto", "int8", "bfloat16", "float32")
@@ -62,16 +62,14 @@ class NetworkEmbedder:
         precision: what "auto" became.
     """
 
-    stride = VideoColorizer.stride
-
     def __init__(self, model: VideoColorizer, device: torch.device, precision: Precision = "auto") -> None:
-        self.device = device
+        self.device, self.stride = device, model.stride
         self.precision: str = _choose(precision, device, model)
         self.dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
-        self.trunk = None
         folded = fold_batch_norm(model.eval())
+        self.trunks: list[Int8ResNet] = []
         if self.precision == "int8":
-            self.trunk = Int8ResNet(folded.backbone, _pictures())
+            self.trunks = [Int8ResNet(trunk, _pictures()) for trunk in _trunks(folded)]
         folded = folded.to(device, self.dtype)
         self.model: VideoColorizer = folded.to(memory_format=torch.channels_last)
 
@@ -92,12 +90,12 @@ class NetworkEmbedder:
 
     def _embed(self, image: np.ndarray) -> Tensor:
         """RGB uint8 `[H, W, 3]`, multiples of the stride, to `[h, w, C]`."""
-        if self.trunk is None:
+        if not self.trunks:
             x = _as_tensor(np.ascontiguousarray(image)).to(self.device)
             x = x.div(255).to(self.dtype, memory_format=torch.channels_last)
             embedding = self.model.embed(x)  # [1, C, h, w]
         else:
-            embedding = self.model.unit(self.trunk(image))
+            embedding = self.model.unit(*(trunk(image) for trunk in self.trunks))
         return embedding[0].permute(1, 2, 0).contiguous()  # [C, h, w] -> [h, w, C]
 
 
@@ -158,7 +156,7 @@ def _part(region: Tensor) -> tuple[tuple[int, int], tuple[int, int]] | None:
 
 
 def _choose(precision: Precision, device: torch.device, model: VideoColorizer) -> Precision:
-    possible = device.type == "cpu" and has_int8() and model.backbone.input == "rgb"
+    possible = device.type == "cpu" and has_int8() and all(fits_int8(trunk) for trunk in _trunks(model))
     if precision == "auto":
         return "int8" if possible else "bfloat16" if fast_dtype(device) == torch.bfloat16 else "float32"
     if precision not in PRECISIONS:
@@ -166,9 +164,13 @@ def _choose(precision: Precision, device: torch.device, model: VideoColorizer) -
     if precision == "int8" and not possible:
         raise InputError(
             "precision int8 needs a processor with VNNI or AMX instructions, --device cpu, and a "
-            "backbone that takes RGB: use auto."
+            "ResNet that takes RGB: use auto."
         )
     return precision
+
+
+def _trunks(model: VideoColorizer) -> list[Any]:
+    return [trunk for trunk in (model.backbone, model.companion) if trunk is not None]
 
 
 def _pictures() -> list[np.ndarray]:
@@ -181,6 +183,8 @@ def _pictures() -> list[np.ndarray]:
 
 def fold_batch_norm(module: M) -> M:
     """Fold each batch norm into the convolution before it: `convN` + `bnN`, or neighbours in a Sequential."""
+    if not getattr(module, "foldable", True):
+        return module
     for child in module.children():
         fold_batch_norm(child)
     names = dict(module.named_children())

@@ -7,57 +7,43 @@ when it is needed.
 
 from __future__ import annotations
 
-import difflib
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.backbones import ARCHES, ResNet, build
-from pretrain.catalogue import RANDOM, build_any
+from pretrain.backbones import ARCHES
+from pretrain.catalogue import RANDOM
 from pretrain.device import fast_dtype
 from pretrain.errors import InputError
 from pretrain.weights import read_weights
 from vidtrack.geometry import pad_image
 from vidtrack.model.embedder import fold_batch_norm, resize
-
-if TYPE_CHECKING:
-    from vidtrack.model.timm_backbone import TimmBackbone
-
-PADDED = re.compile(r"(conv\d)\.1\.weight$")  # CRW's convolutions with a reflection padding before them
+from vidtrack.model.trunk import cells_of, last_map, make_trunk, timm_backbone
 
 
 class ExternalEmbedder:
     """Embeddings of a frozen network: its feature map, as unit vectors.
 
     Args:
-        network: RGB float `[1, 3, H, W]` in 0..1, H and W multiples of the stride, to `[1, C, H / stride,
-            W / stride]`; the normalisation of the input is its own. It is put into evaluation mode.
-        stride: pixels per cell.
-        channels: C.
+        trunk: see `vidtrack.model.trunk`; it is changed in place.
         device: where to compute.
         dtype: of the network and the embeddings; None chooses.
 
     Attributes:
+        stride: pixels per cell.
+        channels: of an embedding.
         precision: the name of the dtype.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        stride: int,
-        channels: int,
-        device: torch.device,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        self.device, self.stride, self.channels = device, stride, channels
+    def __init__(self, trunk: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        self.device = device
+        self.stride, self.channels = cells_of(trunk)
         self.dtype = dtype or fast_dtype(device)
         self.precision = str(self.dtype).removeprefix("torch.")
-        frozen = network.eval().requires_grad_(False).to(device, self.dtype)
+        frozen = fold_batch_norm(trunk.eval()).requires_grad_(False).to(device, self.dtype)
         self.network: nn.Module = frozen.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -68,21 +54,8 @@ class ExternalEmbedder:
         """
         pixels = torch.from_numpy(pad_image(resize(image, size), self.stride)).to(self.device)
         x = pixels.permute(2, 0, 1)[None].float().div(255)
-        features = self.network(x.to(self.dtype))[0]  # [C, h, w]
+        features = last_map(self.network, x.to(self.dtype))[0]  # [C, h, w]
         return F.normalize(features, dim=0).permute(1, 2, 0).contiguous()
-
-
-class _Trunks(nn.Module):
-    """The last feature maps of ResNets, concatenated: `[N, 3, H, W]` in 0..1 to `[N, C, h, w]`."""
-
-    def __init__(self, *trunks: ResNet) -> None:
-        super().__init__()
-        self.trunks = nn.ModuleList(trunks)
-        self.last = [trunk.last for trunk in trunks]
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = [trunk(images)[last] for trunk, last in zip(self.trunks, self.last, strict=True)]
-        return torch.cat(maps, dim=1)
 
 
 def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
@@ -104,27 +77,20 @@ def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
     kind, _, rest = spec.partition(":")
     if kind not in ("timm", "random"):
         raise ValueError(f"{spec!r} is neither timm:NAME nor random:NAME")
-    if kind == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            if (found := RANDOM.match(rest)) and found[1] in ARCHES:
-                from vidtrack.model.pretrained import at_stride_8
-
-                return of_trunks(at_stride_8(build_any(spec)), device=device)
-            return _of_timm(_timm_backbone(spec, rest), device)
-    name, _, path = rest.partition("@")
-    if "@" in rest and not Path(path).is_file():
-        raise InputError(f"{spec}: there is no checkpoint {path!r}; give timm:NAME or timm:NAME@PATH.")
-    return _of_timm(_timm_backbone(spec, name, path=Path(path) if path else None, pretrained=True), device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if kind == "timm" or ((found := RANDOM.match(rest)) and found[1] in ARCHES):
+            return ExternalEmbedder(make_trunk(spec), device)
+        return ExternalEmbedder(timm_backbone(spec, rest), device)
 
 
 def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
-    """The embedder of a checkpoint that is no tracker file: unit layer3 features of a ResNet at stride 8.
+    """The embedder of a backbone file, or of another checkpoint that is no tracker file.
 
-    Understood are ResNet-18, -34 and -50 by torchvision's names, wrapped and prefixed as
-    `pretrain.weights.read_weights` says: torchvision, MoCo, DINO, solo-learn, VFS and others. The released
-    weights of CRW (Jabri et al. 2020, arXiv 2006.14613) have convolutions with reflection padding; they get
-    it here too. For backbone files of `vidtrack pretrain` see `vidtrack.model.pretrained`.
+    Of backbone files every kind that `vidtrack pretrain` writes is understood, see
+    `vidtrack.model.trunk.make_trunk`. Of others, ResNet-18, -34 and -50 by torchvision's names, wrapped and
+    prefixed as `pretrain.weights.read_weights` says: torchvision, MoCo, DINO, solo-learn, VFS, CRW and
+    others.
 
     Raises:
         InputError: no such file, unreadable, or not a ResNet.
@@ -133,52 +99,15 @@ def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
     try:
-        state, meta = read_weights(path)
-        if not meta:
-            padded = any(PADDED.search(key) for key in state)
-            trunk = _padded_resnet(state, path) if padded else build(str(path), "layer3", ("layer3",))
-            return of_trunks(trunk, device=device)
+        foreign = not read_weights(path)[1]
     except InputError as error:
-        reason = str(error).rstrip(".")
-        raise InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.") from error
-    from vidtrack.model.pretrained import load_backbone
-
-    return load_backbone(path, meta, device)
-
-
-def of_trunks(*trunks: ResNet, device: torch.device) -> ExternalEmbedder:
-    """The embedder of the last feature maps of ResNets, concatenated; their strides are the same."""
-    network = fold_batch_norm(_Trunks(*trunks).eval())
-    channels = sum(trunk.channels[trunk.last] for trunk in trunks)
-    return ExternalEmbedder(network, trunks[0].strides[trunks[0].last], channels, device)
-
-
-def _of_timm(network: TimmBackbone, device: torch.device) -> ExternalEmbedder:
-    return ExternalEmbedder(network, network.stride, network.channels, device)
-
-
-def _padded_resnet(state: dict[str, Tensor], path: Path) -> ResNet:
-    """CRW's ResNet-18: `conv1.1.weight` is the convolution after a reflection padding."""
-    renamed = {PADDED.sub(r"\1.weight", key): value for key, value in state.items()}
-    trunk = build("resnet18", "layer3", ("layer3",), padding="reflect")
-    own = trunk.state_dict()
-    kept = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
-    missing = [key for key in own if key not in kept and not key.endswith("num_batches_tracked")]
-    if missing:
-        raise InputError(f"{path} doesn't fit CRW's resnet18: {len(missing)} tensors (first: {missing[0]}).")
-    trunk.load_state_dict(kept, strict=False)
-    return trunk
-
-
-def _timm_backbone(spec: str, name: str, **weights: Any) -> TimmBackbone:
+        raise _hinted(error, path) from error
     try:
-        import timm
-    except ImportError as error:
-        raise InputError(f"{spec} needs timm: pip install 'vidtrack[timm]'.") from error
-    from vidtrack.model.timm_backbone import TimmBackbone
+        return ExternalEmbedder(make_trunk(str(path)), device)
+    except InputError as error:
+        raise (_hinted(error, path) if foreign else error) from error
 
-    if not name or not timm.is_model(name):
-        near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() names all."
-        raise InputError(f"{spec}: timm {timm.__version__} knows no network {name!r}; {hint}")
-    return TimmBackbone(name, **weights)
+
+def _hinted(error: InputError, path: Path) -> InputError:
+    reason = str(error).rstrip(".")
+    return InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.")

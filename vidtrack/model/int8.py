@@ -31,6 +31,11 @@ def has_int8() -> bool:
     )
 
 
+def fits_int8(trunk: Any) -> bool:
+    """Whether `Int8ResNet` can take the place of a trunk."""
+    return isinstance(trunk, ResNet) and trunk.input == "rgb" and trunk.stem_kind == "standard"
+
+
 class Int8ResNet:
     """A frozen trunk up to layer3, batch norm folded, in 8-bit integers.
 

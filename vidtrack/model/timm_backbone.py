@@ -45,6 +45,7 @@ class TimmBackbone(nn.Module):
     Attributes:
         stride: pixels per cell.
         channels: number of channels.
+        foldable: whether a batch norm named like a convolution follows it: not in each family of timm.
 
     Raises:
         InputError: the weights can't be had or don't fit, or the network can't take images of any size.
@@ -52,6 +53,8 @@ class TimmBackbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    input = "rgb"
+    foldable = False
 
     def __init__(self, name: str, pretrained: bool = False, path: Path | None = None) -> None:
         super().__init__()
@@ -77,6 +80,10 @@ class TimmBackbone(nn.Module):
             x, indices=indices, norm=self.transformer, stop_early=True, intermediates_only=True
         )
         return found[-1]
+
+    def description(self) -> dict[str, Any]:
+        """What a tracker file says of it."""
+        return {"timm": self.name}
 
     @torch.no_grad()
     def _probe(self) -> int:

@@ -51,18 +51,20 @@ def save_tracker(
         if value.is_floating_point():
             stored = stored.to(torch.float32 if "running_" in key else dtype)
         state[key] = stored.contiguous()
-    settings = model.settings.model_copy(
-        update={
-            "backbone": model.backbone.arch,
-            "input": model.backbone.input,
-            "padding": model.backbone.padding,
-        }
-    )
+    trunks = {
+        name: trunk.description()
+        for name in ("backbone", "companion")
+        if (trunk := getattr(model, name)) is not None
+    }
+    names = {  # no paths
+        name: described.get("arch") or f"timm:{described['timm']}" for name, described in trunks.items()
+    }
     metadata = {
         "vidtrack": json.dumps(
             {
                 "format": FORMAT,
-                "model": settings.model_dump(mode="json"),
+                "model": model.settings.model_copy(update=names).model_dump(mode="json"),
+                "trunks": trunks,
                 "propagation": propagation,
                 "training": training,
             }
@@ -105,8 +107,8 @@ def load_tracker(path: Path | str) -> TrackerFile:
     if record["format"] > FORMAT:
         raise InputError(f"{path} was made by a newer vidtrack (format {record['format']}): update vidtrack.")
     try:
-        model = VideoColorizer(Model.model_validate(record["model"]))
+        model = VideoColorizer(Model.model_validate(record["model"]), record.get("trunks"))
         model.load_state_dict(state)
-    except (ValidationError, RuntimeError) as error:
+    except (ValidationError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}.") from error
     return TrackerFile(model.eval(), record["propagation"], record["training"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,8 +20,11 @@ from pretrain.errors import InputError
 from pretrain.vit import ViT
 from vidtrack.benchmark.rows import rows_of
 from vidtrack.labels import Masks
+from vidtrack.model.colorizer import Model, VideoColorizer
+from vidtrack.model.embedder import NetworkEmbedder
 from vidtrack.model.external import ExternalEmbedder, load_external, load_foreign
-from vidtrack.model.pretrained import Tokens, at_stride_8
+from vidtrack.model.tracker_file import load_tracker, save_tracker
+from vidtrack.model.trunk import Tokens, at_stride_8, last_map, make_trunk
 from vidtrack.tracker import load
 
 CPU = torch.device("cpu")
@@ -224,3 +228,93 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, arch: str) -> None:
     save_file(state, str(path), metadata={"backbone": json.dumps(says)})
     with pytest.raises(InputError, match=FILE):
         load_foreign(path, CPU)
+
+
+def changed_a_little(model: VideoColorizer) -> VideoColorizer:
+    """Weights that no rebuilt network has by chance."""
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        with torch.no_grad():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def make_files(folder: Path, kind: str) -> str:
+    """What a user types for a backbone of this kind."""
+    if kind == "timm":
+        pytest.importorskip("timm")
+        return "random:resnet10t"
+    if kind == "transformer":
+        pytest.importorskip("timm")
+        save(folder, 32, "vit_tiny", patch=16)
+    else:
+        save(folder, 32 if kind == "small stem" else 128, pair=kind == "pair")
+    return str(folder)  # of the run
+
+
+@pytest.mark.parametrize("kind", ["resnet", "small stem", "pair", "transformer", "timm"])
+@torch.no_grad()
+def test_every_kind_of_backbone_becomes_a_tracker_file(tmp_path: Path, kind: str) -> None:
+    spec = make_files(tmp_path, kind)
+    model = changed_a_little(VideoColorizer(Model(backbone=spec, head=(16, 8), embedding="concat")))
+    image = torch.rand(1, 3, 48, 64)
+    assert model(image).shape == (1, 8, 48 // model.stride, 64 // model.stride)
+    save_tracker(tmp_path / "t.safetensors", model, {}, {}, torch.float32)
+    (tmp_path / FILE).unlink(missing_ok=True)  # the tracker file alone is enough
+    again = load_tracker(tmp_path / "t.safetensors").model
+    assert torch.equal(again.embed(image), model.embed(image))
+    embedder = NetworkEmbedder(again, CPU, "float32")
+    expected = model.embed(padded(picture(), model.stride))[0].permute(1, 2, 0)
+    torch.testing.assert_close(embedder(picture(), None), expected, atol=1e-4, rtol=0)
+    assert str(tmp_path) not in (tmp_path / "t.safetensors").read_bytes()[:20000].decode(errors="replace")
+
+
+@pytest.mark.parametrize("companion", ["resnet18", "transformer"])
+def test_a_companion_adds_its_similarity_and_stays_as_it_is(tmp_path: Path, companion: str) -> None:
+    spec = "random:resnet18#4" if companion == "resnet18" else make_files(tmp_path, companion)
+    settings = Model(companion=spec, companion_weight=3.0)
+    model = changed_a_little(VideoColorizer(settings))
+    model.train()
+    assert model.training and not any(module.training for module in model.companion.modules())
+    model.eval()
+    model(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is None for p in model.companion.parameters())
+    image = torch.rand(1, 3, 48, 64)
+    with torch.no_grad():
+        found = model.embed(image)[0].flatten(1)  # [C, 48]
+        own = F.normalize(model.backbone(image)["layer3"], dim=1)[0].flatten(1)
+        other = last_map(model.companion, image)
+        other = F.interpolate(other, (6, 8), mode="bilinear", align_corners=False)
+        other = F.normalize(other, dim=1)[0].flatten(1)
+        torch.testing.assert_close(found.norm(dim=0), torch.ones(48))
+        torch.testing.assert_close(found.T @ found, (own.T @ own + 3 * other.T @ other) / 4)
+        save_tracker(tmp_path / "t.safetensors", model, {}, {}, torch.float32)
+        again = load_tracker(tmp_path / "t.safetensors").model
+        assert torch.equal(again.embed(image), model.embed(image))
+
+
+def test_only_networks_with_edges_take_padding(tmp_path: Path) -> None:
+    spec = make_files(tmp_path, "pair")
+    image = torch.full((1, 3, 32, 32), 0.4)
+    with torch.no_grad():
+        cells = last_map(make_trunk(spec, padding="replicate").eval(), image).flatten(2)
+    torch.testing.assert_close(cells, cells[..., :1].expand_as(cells), atol=1e-5, rtol=0)
+    spec = make_files(tmp_path, "transformer")
+    with pytest.raises(InputError, match="another kind of network"):
+        make_trunk(spec, padding="replicate")
+
+
+@pytest.mark.parametrize("damage", ["arch", "stem", "channels"])
+def test_a_tracker_file_that_describes_no_backbone(tmp_path: Path, damage: str) -> None:
+    model = VideoColorizer(Model(head=(16, 8)))
+    save_tracker(tmp_path / "t.safetensors", model, {}, {})
+    with safe_open(tmp_path / "t.safetensors", "pt") as file:
+        record = json.loads(file.metadata()["vidtrack"])
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if damage == "channels":
+        record["trunks"]["backbone"]["share"] = 0.25
+    else:
+        del record["trunks"]["backbone"][damage]
+    save_file(state, tmp_path / "t.safetensors", metadata={"vidtrack": json.dumps(record)})
+    with pytest.raises(InputError, match=r"t\.safetensors is damaged"):
+        load_tracker(tmp_path / "t.safetensors")

@@ -1,0 +1,271 @@
+"""Any backbone as the trunk of a tracker: features in cells of about 8 pixels.
+
+A trunk turns RGB images `[N, 3, H, W]` in 0..1, H and W multiples of its stride, into its last feature map;
+what it sees of them, and the normalisation, are its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretrain.backbones import ARCHES, Layer, Padding, ResNet, build
+from pretrain.catalogue import FILE, build_any
+from pretrain.errors import InputError
+from pretrain.inputs import Input
+from pretrain.pair import Pair
+from pretrain.resnet import set_padding
+from pretrain.vit import SIZES, ViT
+from pretrain.weights import read_weights
+
+PADDED = re.compile(r"(conv\d)\.1\.weight$")  # CRW's convolutions with a reflection padding before them
+CELL = 8  # pixels: finer features are averaged, as the trackers' settings count in cells of this size
+
+
+class Tokens(nn.Module):
+    """The patch tokens of a ViT's last block, after the final norm, as a map.
+
+    Position embeddings are interpolated to each frame. The tokens of patches smaller than 8 pixels are
+    averaged to cells of about 8; all patches attend to all, so that small ones are slow.
+
+    Args:
+        vit: its weights.
+
+    Attributes:
+        stride: pixels per cell: the side of a patch, or of several.
+        channels: of a token.
+        input: see `pretrain.inputs.convert`.
+    """
+
+    def __init__(self, vit: ViT) -> None:
+        super().__init__()
+        self.vit, self.side = vit, max(1, CELL // vit.patch)
+        self.stride = vit.patch * self.side
+        self.channels = list(vit.channels.values())[-1]
+        self.input = vit.input
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB `[N, 3, H, W]` in 0..1, H and W multiples of the stride, to `[N, C, H/stride, W/stride]`."""
+        patches, grid = self.vit.patches(images)
+        tokens = self.vit.encode(patches)[:, 1:]  # [N, L, C], without the class token
+        return F.avg_pool2d(tokens.transpose(1, 2).unflatten(2, grid), self.side)
+
+    def description(self) -> dict[str, Any]:
+        """What a tracker file says of it."""
+        return self.vit.description()
+
+
+class Halves(nn.Module):
+    """The two half-networks of a split-brain autoencoder at stride 8, their last maps concatenated.
+
+    Args:
+        pair: its weights.
+
+    Attributes:
+        stride: pixels per cell.
+        channels: of both together.
+    """
+
+    input = "lab"
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__()
+        self.light, self.colour = at_stride_8(pair.light), at_stride_8(pair.colour)
+        self.stride = self.light.strides[self.light.last]
+        self.channels = 2 * self.light.channels[self.light.last]
+        self.described = pair.description()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB `[N, 3, H, W]` in 0..1 to `[N, C, H/8, W/8]`, lightness first."""
+        return torch.cat([last_map(half, images) for half in (self.light, self.colour)], dim=1)
+
+    def description(self) -> dict[str, Any]:
+        """What a tracker file says of it."""
+        return self.described
+
+
+def last_map(trunk: nn.Module, images: Tensor) -> Tensor:
+    """The features of a trunk: `[N, 3, H, W]` to `[N, C, H/stride, W/stride]`."""
+    found: Any = trunk(images)
+    return found if isinstance(found, Tensor) else found[trunk.last]
+
+
+def cells_of(trunk: Any) -> tuple[int, int]:
+    """Pixels per cell and number of channels of a trunk."""
+    if isinstance(trunk, ResNet):
+        return trunk.strides[trunk.last], trunk.channels[trunk.last]
+    return trunk.stride, trunk.channels
+
+
+def make_trunk(
+    spec: str, input: Input = "rgb", zero_init: bool = False, padding: Padding | None = None
+) -> nn.Module:
+    """The trunk that a user names.
+
+    - ResNets with the standard stem: layer3, its down-sampling turned off (Jabri et al. 2020, arXiv
+      2006.14613); with the stem for small images layer4, whose stride is 8 as it is.
+    - Two half-networks, as a split-brain autoencoder leaves: the same layers of both, concatenated.
+    - ViTs of `vidtrack pretrain`: see `Tokens`; networks of timm: see `TimmBackbone`.
+    - The released weights of CRW (Jabri et al. 2020) have convolutions with reflection padding, and get it
+      here too.
+
+    Args:
+        spec: "resnet18" and its like (random weights), a backbone file, the folder of a run of
+            `vidtrack pretrain`, a foreign checkpoint of a ResNet, `random:NAME`, `timm:NAME` or
+            `timm:NAME@PATH`.
+        input, zero_init: of a network that begins with random weights, see `ResNet`.
+        padding: see `ResNet`; None: what a file says, else zeros.
+
+    Raises:
+        InputError: there is no such thing, it can't be read, it is no backbone, or `padding` is given for a
+            network without such edges.
+    """
+    if spec in ARCHES:
+        return ResNet(spec, "layer3", ("layer3",), input, zero_init, padding=padding or "zeros")
+    kind, _, _name = spec.partition(":")
+    if kind == "timm" and not Path(spec).exists():
+        trunk = timm_trunk(spec)
+    elif kind == "random" and not Path(spec).exists():
+        trunk = _as_trunk(build_any(spec))
+    else:
+        trunk = _of_file(Path(spec))
+    if padding is not None:
+        if isinstance(trunk, ResNet):
+            trunk.padding = padding
+        elif not isinstance(trunk, Halves):
+            raise InputError(f"model.padding={padding} is for ResNets: {spec} is another kind of network.")
+        set_padding(trunk, padding)
+    return trunk
+
+
+def timm_trunk(spec: str) -> nn.Module:
+    """The network that `timm:NAME` (timm's own weights) or `timm:NAME@PATH` (a local checkpoint) means.
+
+    Raises:
+        InputError: timm is not installed, it knows no such network, or its weights can't be had.
+    """
+    rest = spec.partition(":")[2]
+    name, _, path = rest.partition("@")
+    if "@" in rest and not Path(path).is_file():
+        raise InputError(f"{spec}: there is no checkpoint {path!r}; give timm:NAME or timm:NAME@PATH.")
+    return timm_backbone(spec, name, path=Path(path) if path else None, pretrained=True)
+
+
+def timm_backbone(spec: str, name: str, **weights: Any) -> nn.Module:
+    """`TimmBackbone(name, **weights)`; `spec` is what the user typed, for errors.
+
+    Raises:
+        InputError: see `timm_trunk`.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(f"{spec} needs timm: pip install 'vidtrack[timm]'.") from error
+    from vidtrack.model.timm_backbone import TimmBackbone
+
+    if not name or not timm.is_model(name):
+        near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() names all."
+        raise InputError(f"{spec}: timm {timm.__version__} knows no network {name!r}; {hint}")
+    return TimmBackbone(name, **weights)
+
+
+def rebuild_trunk(described: dict[str, Any]) -> nn.Module:
+    """A trunk from what a tracker file says of it, with random weights.
+
+    Raises:
+        InputError: it needs timm, which is not installed.
+        KeyError, TypeError, ValueError: what the file says makes no backbone.
+    """
+    if name := described.get("timm"):
+        return timm_backbone(f"timm:{name}", name, pretrained=False)
+    if described.get("pair"):
+        return Halves(Pair(described["arch"], described["stem"], described["share"]))
+    if described["arch"] in SIZES:
+        return Tokens(ViT(described["arch"], described["patch"], described["size"], described["input"]))
+    last, stride_one = end_of(described["stem"])
+    trunk = ResNet(
+        described["arch"],
+        last,
+        stride_one,
+        described["input"],
+        stem_kind=described["stem"],
+        share=described["share"],
+        padding=described["padding"],
+    )
+    for key in ("mean", "std"):
+        getattr(trunk, key).copy_(torch.tensor(described[key]).view(-1, 1, 1))
+    return trunk
+
+
+def at_stride_8(whole: ResNet) -> ResNet:
+    """A whole ResNet's weights in one that ends at stride 8."""
+    last, stride_one = end_of(whole.stem_kind)
+    made = ResNet(
+        whole.arch, last, stride_one, whole.input, False, whole.stem_kind, whole.share, whole.padding
+    )
+    weights = whole.state_dict()
+    made.load_state_dict({key: weights[key] for key in made.state_dict()})
+    made.mean.copy_(whole.mean)
+    made.std.copy_(whole.std)
+    return made
+
+
+def end_of(stem: Any) -> tuple[Layer, tuple[str, ...]]:
+    """The last layer, and those whose down-sampling is turned off, for features at stride 8."""
+    return ("layer4", ()) if stem == "small" else ("layer3", ("layer3",))
+
+
+def _of_file(path: Path) -> nn.Module:
+    if path.is_dir():
+        if not (path / FILE).is_file():
+            raise InputError(f"{path} holds no {FILE}: give the folder of a finished run, or a file.")
+        path = path / FILE
+    if not path.is_file():
+        raise InputError(
+            f"there is no backbone {str(path)!r}: give a file, the folder of a run, {', '.join(ARCHES)}, "
+            "random:NAME or timm:NAME."
+        )
+    state, meta = read_weights(path)
+    if not meta and any(PADDED.search(key) for key in state):
+        return _padded_resnet(state, path)
+    try:
+        if not meta or (meta.get("arch") in ARCHES and not meta.get("pair")):
+            return build(str(path), *end_of(meta.get("stem")))
+        return _as_trunk(build_any(str(path)))
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+    except Exception as error:  # what a file says of itself may be anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"{path} is damaged: what it says of itself makes no backbone ({reason})."
+        ) from error
+
+
+def _padded_resnet(state: dict[str, Tensor], path: Path) -> ResNet:
+    """CRW's ResNet-18: `conv1.1.weight` is the convolution after a reflection padding."""
+    renamed = {PADDED.sub(r"\1.weight", key): value for key, value in state.items()}
+    trunk = build("resnet18", "layer3", ("layer3",), padding="reflect")
+    own = trunk.state_dict()
+    kept = {key: value for key, value in renamed.items() if key in own and value.shape == own[key].shape}
+    missing = [key for key in own if key not in kept and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise InputError(f"{path} doesn't fit CRW's resnet18: {len(missing)} tensors (first: {missing[0]}).")
+    trunk.load_state_dict(kept, strict=False)
+    return trunk
+
+
+def _as_trunk(network: Any) -> nn.Module:
+    if isinstance(network, ViT):
+        return Tokens(network)
+    if isinstance(network, Pair):
+        return Halves(network)
+    if isinstance(network, ResNet):
+        return at_stride_8(network)
+    return timm_backbone(network.arch, network.arch.removeprefix("timm:"), pretrained=False)
