@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,6 +40,9 @@ def find_config(name: str, bundled: Path) -> Path:
 def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: Path) -> C:
     """Read a YAML config and apply `key=value` overrides (dots descend: `optimizer.steps=100`).
 
+    Below a key that holds a mapping, `key.name=value` adds to it, also to its default where the file has no
+    such key; `key={name: value}` replaces the whole.
+
     Args:
         schema: pydantic model of the whole config.
         name: bundled name such as `track/laptop`, or a path.
@@ -58,20 +61,24 @@ def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: P
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold `key: value` lines, not {type(values).__name__}.")
     for override in overrides:
-        _set(values, override)
+        _set(values, override, schema)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
         raise InputError(f"config {name}: {_explain(schema, error)}") from error
 
 
-def _set(values: dict[str, Any], override: str) -> None:
+def _set(values: dict[str, Any], override: str, schema: type[BaseModel]) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"{override!r} is not an override: write key=value, e.g. optimizer.steps=100.")
     *parents, last = key.strip().split(".")
+    kind: Any = schema
     for parent in parents:
-        values = values.setdefault(parent, {})
+        field = kind.model_fields.get(parent) if _is_model(kind) else None
+        default = field.get_default(call_default_factory=True) if field else None
+        values = values.setdefault(parent, default if isinstance(default, dict) else {})
+        kind = field.annotation if field else None
         if not isinstance(values, dict):
             raise InputError(f"{override!r}: {parent} is a single value, it has no keys below it.")
     try:
@@ -82,8 +89,10 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 def _explain(schema: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
+    names = [str(part) for part in first["loc"]]
+    unknown = first["type"] == "extra_forbidden" or names[-1:] == ["[key]"]  # the latter: of a mapping
+    key = ".".join(name for name in names if name != "[key]")
+    if not unknown:
         return f"{key or 'the whole'}: {first['msg']} (got {first['input']!r})."
     valid = _keys(schema)
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
@@ -91,12 +100,18 @@ def _explain(schema: type[BaseModel], error: ValidationError) -> str:
     return f"there is no key {key}; {hint}"
 
 
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
 def _keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in schema.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        kind: Any = field.annotation
+        if _is_model(kind):
             keys += _keys(kind, f"{prefix}{name}.")
+        elif get_origin(kind) is dict and get_origin(get_args(kind)[0]) is Literal:
+            keys += [f"{prefix}{name}.{known}" for known in get_args(get_args(kind)[0])]
         else:
             keys.append(prefix + name)
     return keys

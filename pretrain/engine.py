@@ -10,14 +10,11 @@ import json
 import logging
 import math
 import os
-import platform
 import signal
-import subprocess
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,10 +25,12 @@ from lightning.pytorch.callbacks import Callback
 from pydantic import BeforeValidator, Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pretrain.check import Check, undisturbed
 from pretrain.config import Config
 from pretrain.device import fast_dtype
 from pretrain.distributed import world_size
 from pretrain.errors import InputError
+from pretrain.origin import git_commit, versions
 
 CHECKPOINT = "last.ckpt"
 Draw = tuple[int, int, int, int]  # seed, step, position in the batch, index of the sample
@@ -40,12 +39,14 @@ Draw = tuple[int, int, int, int]  # seed, step, position in the batch, index of 
 class Optimizer(Config):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) or SGD, with linear warm-up and cosine decay.
 
-    `batch` is that of each process.
+    A step takes `accumulate` batches of `batch` samples in each process; their gradients are averaged. Steps
+    are those of the optimizer. Batch norms see one batch at a time.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
     steps: int = Field(default=1000, ge=1)
     batch: int = Field(default=16, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
@@ -67,15 +68,16 @@ class StepSampler(Sampler[list[Draw]]):
     """Batches of draws for the steps `first_step .. steps - 1`: a pure function of the seed and the step.
 
     The samples are visited in a new random order in each pass over the data, without regard to where
-    a step or a resumed run begins.
+    a step or a resumed run begins. All batches of a step together are what one large batch would be.
 
     Args:
         length: number of samples.
-        batch: samples in a step, of one process.
+        batch: samples in a batch, of one process.
         steps: number of steps of the whole run.
         seed: the run's seed.
         first_step: the step to begin with (the number of steps already done).
-        rank, world: number of this process, and of all: together they take one batch of `world * batch`.
+        rank, world: number of this process, and of all.
+        accumulate: batches in a step, of one process.
     """
 
     def __init__(
@@ -87,24 +89,27 @@ class StepSampler(Sampler[list[Draw]]):
         first_step: int = 0,
         rank: int = 0,
         world: int = 1,
+        accumulate: int = 1,
     ) -> None:
         self.length, self.batch, self.steps, self.seed = length, batch, steps, seed
-        self.first_step, self.rank, self.world = first_step, rank, world
+        self.first_step, self.rank, self.world, self.accumulate = first_step, rank, world, accumulate
 
     def __len__(self) -> int:
-        return self.steps  # of the whole run: Lightning counts the batches that a resumed run has behind it
+        # Of the whole run: Lightning counts the batches that a resumed run has behind it.
+        return self.steps * self.accumulate
 
     def __iter__(self) -> Iterator[list[Draw]]:
         orders: dict[int, np.ndarray] = {}
+        own = self.accumulate * self.batch
         for step in range(self.first_step, self.steps):
             draws = []
-            for position in range(self.rank * self.batch, (self.rank + 1) * self.batch):
-                epoch, place = divmod(step * self.world * self.batch + position, self.length)
+            for position in range(self.rank * own, (self.rank + 1) * own):
+                epoch, place = divmod(step * self.world * own + position, self.length)
                 if epoch not in orders:
                     orders = {e: o for e, o in orders.items() if e == epoch - 1}
                     orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.length)
                 draws.append((self.seed, step, position, int(orders[epoch][place])))
-            yield draws
+            yield from (draws[start : start + self.batch] for start in range(0, own, self.batch))
 
 
 def draw_rng(draw: Draw) -> np.random.Generator:
@@ -169,12 +174,17 @@ def make_optimizer(
 class RunCallback(Callback):
     """Checkpoints on time, stops on time or on a signal, and reports loss and throughput.
 
+    All this happens between steps, never between the batches of a step. What is reported of the loss and of
+    other metrics is from the last batch of the step.
+
     Args:
         out: folder of the run.
         settings: see `Engine`.
-        batch: samples in a step, for the throughput.
+        batch: samples in a batch, of one process, for the throughput.
         max_minutes: stop (with a checkpoint) after so long; None: never.
         report: called with a dict `step, steps, loss, learning_rate, samples_per_second, ...`.
+        check: see `Check`. It leaves no trace in the run: random states and modes come back, and the
+            throughput does not count its time.
     """
 
     def __init__(
@@ -184,13 +194,14 @@ class RunCallback(Callback):
         batch: int,
         max_minutes: float | None,
         report: Callable[[dict[str, float]], None] | None,
+        check: Check | None = None,
     ) -> None:
         self.out, self.settings, self.batch = out, settings, batch
-        self.max_minutes, self.report = max_minutes, report
+        self.max_minutes, self.report, self.check = max_minutes, report, check
         self.interrupted = threading.Event()
         self.out_of_time = False
         self.began = self.saved = self.reported = time.monotonic()
-        self.first_step = self.reported_step = 0
+        self.step = self.first_step = self.reported_step = 0
         self.before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -202,28 +213,30 @@ class RunCallback(Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         for number in self.before:  # again: Lightning's handler of SIGTERM would leave without a checkpoint
             signal.signal(number, lambda *_: self.interrupted.set())
-        self.first_step = self.reported_step = trainer.global_step
+        self.step = self.first_step = self.reported_step = trainer.global_step
+        if self.step == 0:
+            self.look(trainer, module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step, now = trainer.global_step, time.monotonic()
+        if step == self.step:
+            return  # in the middle of a step
+        self.step = step
         if step % self.settings.log_every == 0 or step == trainer.max_steps:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-            rate = (
-                (step - self.reported_step) * self.batch * trainer.world_size / max(1e-9, now - self.reported)
-            )
+            samples = (step - self.reported_step) * self.batch * trainer.world_size
+            samples *= trainer.accumulate_grad_batches
+            minutes = (now - self.began) / 60
             record = {
                 "step": step,
                 "steps": trainer.max_steps,
                 **metrics,
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-                "samples_per_second": rate,
-                "minutes": (now - self.began) / 60,
-                "minutes_left": (now - self.began)
-                / 60
-                * (trainer.max_steps - step)
-                / max(1, step - self.first_step),
+                "samples_per_second": samples / max(1e-9, now - self.reported),
+                "minutes": minutes,
+                "minutes_left": minutes * (trainer.max_steps - step) / max(1, step - self.first_step),
             }
             self.reported, self.reported_step = now, step
             if trainer.is_global_zero:
@@ -235,10 +248,24 @@ class RunCallback(Callback):
                 raise RuntimeError(f"the loss is not finite at step {step}; try a lower learning rate")
         if self.max_minutes is not None and now - self.began >= 60 * self.max_minutes:
             self.out_of_time = True
-        if _any(trainer, self.interrupted.is_set() or self.out_of_time):
+        stop = _any(trainer, self.interrupted.is_set() or self.out_of_time)
+        if stop:
             trainer.should_stop = True
         elif _any(trainer, now - self.saved >= 60 * self.settings.checkpoint_minutes):
             self.save(trainer)
+        if not stop or step == trainer.max_steps:  # who stops early doesn't wait for it
+            self.look(trainer, module)
+
+    def look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Make the check if it is due, as if nothing had happened."""
+        if self.check is None or not _any(trainer, self.check.due(self.step, trainer.max_steps)):
+            return
+        began = time.monotonic()
+        if trainer.is_global_zero:
+            with undisturbed(module):
+                self.check(self.step)
+        trainer.strategy.barrier()
+        self.reported += time.monotonic() - began
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.save(trainer)
@@ -278,7 +305,7 @@ def make_trainer(
 
     Args:
         callback: see `RunCallback`.
-        optimizer: for the number of steps.
+        optimizer: for the number of steps, and of batches in a step.
         engine: see `Engine`; precision "auto" is bf16 autocast where it is fast, else float32.
         device: see `pretrain.device.choose_device`.
     """
@@ -288,6 +315,7 @@ def make_trainer(
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".* in eval mode at the start of training.*")  # a teacher is
     half = engine.precision == "bf16" or (engine.precision == "auto" and fast_dtype(device) == torch.bfloat16)
     return L.Trainer(
         accelerator=device.type,
@@ -296,6 +324,7 @@ def make_trainer(
         strategy="ddp" if world_size() > 1 else "auto",
         precision="bf16-mixed" if half else "32-true",
         max_steps=optimizer.steps,
+        accumulate_grad_batches=optimizer.accumulate,
         max_epochs=-1,
         callbacks=[callback],
         logger=False,
@@ -355,21 +384,3 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
         json.dumps({"config": resolved, "versions": versions(), "commit": git_commit()}, indent=2) + "\n"
     )
     return 0
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("torch", "torchvision", "lightning", "numpy", "av", "opencv-python")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def git_commit() -> str | None:
-    """The commit of the source tree, with `+` if it has changes; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        ask = ["git", "-C", str(here)]
-        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run([*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True)
-        return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -45,8 +45,8 @@ SNAPSHOTS = "snapshots"
 PRODUCTS = (FILE, MODEL, "images.json", "skipped.json", "report.html")
 
 
-class ImageDataset(Dataset[tuple[int, int]]):
-    """Which image at which step; `batch` fetches the pixels of a whole batch at once.
+class ImageDataset(Dataset[tuple[int, int, int]]):
+    """Which image at which step and position; `batch` fetches the pixels of a whole batch at once.
 
     Args:
         images: uint8 `[N, S, S, 3]`.
@@ -58,13 +58,14 @@ class ImageDataset(Dataset[tuple[int, int]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, draw: Draw) -> tuple[int, int]:
-        return draw[1], draw[3]
+    def __getitem__(self, draw: Draw) -> tuple[int, int, int]:
+        return draw[1:]
 
-    def batch(self, chosen: list[tuple[int, int]]) -> tuple[Tensor, int]:
-        """The images uint8 `[B, 3, S, S]` and the step."""
-        pixels = torch.from_numpy(self.images[[index for _, index in chosen]])
-        return pixels.permute(0, 3, 1, 2), chosen[0][0]
+    def batch(self, chosen: list[tuple[int, int, int]]) -> tuple[Tensor, int, int]:
+        """The images uint8 `[B, 3, S, S]`, the step, and which of all batches of the step they are."""
+        pixels = torch.from_numpy(self.images[[index for _, _, index in chosen]])
+        step, position, _ = chosen[0]
+        return pixels.permute(0, 3, 1, 2), step, position // len(chosen)
 
 
 class Pretraining(L.LightningModule):
@@ -82,9 +83,10 @@ class Pretraining(L.LightningModule):
         count, steps = config.snapshots, config.optimizer.steps
         self.marks = {round(steps * (number + 1) / count) for number in range(count)}
 
-    def training_step(self, batch: tuple[Tensor, int], batch_idx: int) -> Tensor:
-        pixels, step = batch
-        draws = Draws(self.config.seed, step, len(pixels), rank(), world_size(), pixels.device)
+    def training_step(self, batch: tuple[Tensor, int, int], batch_idx: int) -> Tensor:
+        pixels, step, part = batch
+        parts = world_size() * self.config.optimizer.accumulate
+        draws = Draws(self.config.seed, step, len(pixels), part, parts, pixels.device)
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
             views = self.method.views(pixels.float().div_(255), draws)
         losses = self.method.loss(views)
@@ -100,7 +102,8 @@ class Pretraining(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = self.trainer.global_step
-        if step in self.marks and self.trainer.is_global_zero:
+        done = (batch_idx + 1) % self.config.optimizer.accumulate == 0
+        if done and step in self.marks and self.trainer.is_global_zero:
             folder = self.out / SNAPSHOTS
             folder.mkdir(exist_ok=True)
             save_backbone(self.method.trunk(), folder / f"{step:07d}.safetensors")
@@ -164,11 +167,17 @@ def pretrain(
         raise InputError(
             f"optimizer.batch={settings.batch} is too small for batch norm: give {smallest} or more."
         )
+    if settings.accumulate > 1 and method.whole_steps:
+        raise InputError(
+            f"optimizer.accumulate={settings.accumulate} does not go with {config.method}, which needs all "
+            "images of a step at once: leave it at 1 and raise optimizer.batch."
+        )
     first = first_alone(lambda: _prepare(out, config, overwrite))
     images = read(config.data)
-    if len(images) < settings.batch * world_size():
+    together = settings.batch * settings.accumulate * world_size()
+    if len(images) < together:
         raise InputError(
-            f"there are only {len(images)} images, fewer than a batch of {settings.batch * world_size()}: "
+            f"there are only {len(images)} images, fewer than a batch of {together}: "
             "lower optimizer.batch or give more images."
         )
     first_alone(lambda: _require_same_images(out, images, resumed=first > 0))
@@ -181,7 +190,14 @@ def pretrain(
     if first < settings.steps:
         data = ImageDataset(images.images)
         sampler = StepSampler(
-            len(data), settings.batch, settings.steps, config.seed, first, rank(), world_size()
+            len(data),
+            settings.batch,
+            settings.steps,
+            config.seed,
+            first,
+            rank(),
+            world_size(),
+            settings.accumulate,
         )
         trainer = make_trainer(callback, settings, config.engine, where)
         batches = loader(data, sampler, config.engine.workers, data.batch)

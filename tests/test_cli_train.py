@@ -70,7 +70,11 @@ def test_interrupted_resumed_and_used(videos: Path, tmp_path: Path) -> None:
     [
         (["--config", "track/none"], "track/laptop"),
         (["optimizer.step=3"], "did you mean optimizer.steps?"),
-        (["--data", "nowhere"], "nowhere is not a folder"),
+        (["objectives.lba=1"], "there is no key objectives.lba; did you mean objectives.lab?"),
+        (["objectives={cycles: 1}"], "there is no key objectives.cycles; did you mean objectives.cycle?"),
+        (["objectives.anchors=0"], "objectives.anchors: Input should be greater than 0"),
+        (["objectives={}"], "objectives: Dictionary should have at least 1 item"),
+        (["--data", "nowhere"], "there is no folder or video nowhere"),
         (["clips.crop=20", "data.short_side=32"], "multiple of 8"),
         (["clips.crop=64", "data.short_side=32"], "larger than data.short_side=32"),
     ],

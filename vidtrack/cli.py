@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vidtrack import __version__
+from vidtrack.commands.adapt import adapt
 from vidtrack.commands.benchmark import boxes, davis, parts, points, pose
 from vidtrack.commands.colorize import colorize
 from vidtrack.commands.compare import compare
@@ -63,6 +64,7 @@ app.command()(pointers)
 app.command()(frame)
 app.command()(info)
 app.command()(train)
+app.command()(adapt)
 app.command()(pretrain)
 app.command()(probe)
 app.command()(export)

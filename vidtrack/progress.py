@@ -92,3 +92,41 @@ def training_progress(
         print("  ".join(parts), flush=True)
 
     yield decoding, report
+
+
+@contextmanager
+def adapting_progress(
+    quiet: bool,
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[dict[str, float]], None]]]:
+    """Yields `decoding(done, total)` and `report(record)` for an adaptation to a video."""
+
+    def report(record: dict[str, float]) -> None:
+        if not quiet:
+            print(
+                f"step {record['step']:.0f}/{record['steps']:.0f}  cycle accuracy "
+                f"{record['cycle_accuracy']:.3f} (before: {record['before']:.3f})",
+                flush=True,
+            )
+
+    with training_progress(quiet, sources="parts of the video") as (decoding, _):
+        yield decoding, report
+
+
+def print_validation(record: dict[str, float]) -> None:
+    """Print a line about a validation, see `vidtrack.learn.validate`."""
+    others = [f"{key} {record[key]:.3f}" for key in ("J&F-Mean",) if key in record]
+    parts = [f"step {record['step']:.0f}", f"cycle accuracy {record['cycle_accuracy']:.3f}", *others]
+    print("validation: " + "  ".join([*parts, f"(chance {record['chance']:.3f})"]), flush=True)
+
+
+def print_indexing() -> Callable[[int, int], None]:
+    """A function `(done, total)` that prints how many videos were looked through, not too often."""
+    told = time.monotonic()
+
+    def indexing(done: int, total: int) -> None:
+        nonlocal told
+        if done == total or time.monotonic() - told > SECONDS:
+            told = time.monotonic()
+            print(f"looked through {done} of {total} videos", file=sys.stderr, flush=True)
+
+    return indexing

@@ -29,10 +29,13 @@ class Method(nn.Module, ABC):
 
     Attributes:
         Settings: the typed settings of the method.
+        whole_steps: whether the loss, or what follows a step, is of all images of a step together, so that
+            they can't come in several batches.
         backbone: what is learned.
     """
 
     Settings: ClassVar[type[Config]] = Config
+    whole_steps: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, size: int) -> None:
         super().__init__()

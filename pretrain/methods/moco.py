@@ -90,6 +90,7 @@ class MoCo(Method):
     """
 
     Settings: ClassVar[type[Config]] = MoCoSettings
+    whole_steps: ClassVar[bool] = True
     queue: Tensor
     pointer: Tensor
 

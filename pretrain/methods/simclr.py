@@ -86,6 +86,7 @@ class SimCLR(Method):
     """
 
     Settings: ClassVar[type[Config]] = SimCLRSettings
+    whole_steps: ClassVar[bool] = True
 
     def __init__(self, backbone: nn.Module, settings: Any, size: int) -> None:
         super().__init__(backbone, size)

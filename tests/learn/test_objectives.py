@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from kornia.color import rgb_to_lab
 
-from vidtrack.learn.anchors import anchor_loss, grid_cells
-from vidtrack.learn.clips import ClipDataset, collate, nearest_cells, second_view, warp_grid
-from vidtrack.learn.colorization import colorization_loss, fit_palette, quantise
-from vidtrack.learn.settings import Anchors, Clips, Colorization
+from vidtrack.learn.clips import ClipDataset, Clips, collate, nearest_cells, second_view, warp_grid
+from vidtrack.learn.objectives.anchors import Anchors, anchor_loss, grid_cells
+from vidtrack.learn.objectives.base import Views
+from vidtrack.learn.objectives.quantized import (
+    Quantized,
+    QuantizedColors,
+    fit_palette,
+    quantise,
+    quantized_loss,
+)
 
 
 def unit(*shape: int) -> torch.Tensor:
@@ -52,11 +59,11 @@ def test_anchor_loss_equals_its_formula(cross_view: float) -> None:
     torch.testing.assert_close(found["loss"], expected)
 
 
-def test_colorization_loss_equals_its_formula() -> None:
+def test_quantized_loss_equals_its_formula() -> None:
     torch.manual_seed(2)
     embeddings = unit(2, 3, 5, 2, 2)
     colors = torch.randint(4, (2, 3, 4))
-    found = colorization_loss(embeddings, colors, 4, Colorization(temperature=0.2))
+    found = quantized_loss(embeddings, colors, 4, Quantized(temperature=0.2))
     losses = []
     for b in range(2):
         query = embeddings[b, -1].flatten(1)
@@ -69,6 +76,15 @@ def test_colorization_loss_equals_its_formula() -> None:
                 mass[color] += weight
             losses.append(-(mass[colors[b, 2, n]] + 1e-6).log())
     torch.testing.assert_close(found["loss"], torch.stack(losses).mean())
+
+
+def test_quantized_sees_gray_pictures_of_the_same_lightness() -> None:
+    frames = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    objective = QuantizedColors(Quantized(), 8)
+    seen = objective.pictures(Views(frames, torch.zeros(2, 4), 0, 0))
+    assert seen is not None and seen.shape == frames.shape
+    assert float((seen.amax(dim=2) - seen.amin(dim=2)).max()) < 1e-3
+    torch.testing.assert_close(rgb_to_lab(seen)[:, :, 0], rgb_to_lab(frames)[:, :, 0], atol=0.05, rtol=0)
 
 
 def test_second_view_is_the_described_crop_and_mirror() -> None:
@@ -119,7 +135,7 @@ def test_clips_depend_on_the_draw_alone() -> None:
 def test_palette_finds_the_colours_of_the_videos() -> None:
     video = np.zeros((2, 32, 64, 3), np.uint8)
     video[:, :, :32], video[:, :, 32:] = (255, 0, 0), (0, 0, 255)
-    palette = fit_palette([video], Colorization(colors=2, sampled_pixels=200), seed=0, stride=8)
+    palette = fit_palette([video], Quantized(colors=2, sampled_pixels=200), seed=0, stride=8)
     red, blue = sorted(palette.tolist(), reverse=True)
     assert red == pytest.approx([80.1, 67.2], abs=0.5) or blue == pytest.approx([80.1, 67.2], abs=0.5)
     ab = torch.tensor([[80.0, 79.0], [67.0, -107.0]])[None, :, None]  # [1, 2, 1, 2]: red, blue

@@ -266,7 +266,7 @@ def test_no_video_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"no video that can be read \(x\.mp4: "):
         sample_stills(tmp_path, 16)
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="no folder or video"):
         sample_stills(tmp_path / "none", 16)
 
 

@@ -1,8 +1,10 @@
 """Configs: overrides, types, and errors that name the nearest key."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import Field
 
 from pretrain.config import Config, load_config
 from pretrain.errors import InputError
@@ -19,6 +21,11 @@ class Outer(Config):
     pair: tuple[int, int] = (1, 2)
 
 
+class Mapped(Config):
+    shares: dict[Literal["apples", "pears"], float] = Field(default={"apples": 1.0}, min_length=1)
+    inner: Inner = Inner()
+
+
 def bundled(tmp_path: Path) -> Path:
     (tmp_path / "track").mkdir()
     (tmp_path / "track" / "x.yaml").write_text("inner:\n  steps: 5\n")
@@ -33,6 +40,44 @@ def test_overrides_win_and_the_rest_stays(tmp_path: Path) -> None:
 def test_a_path_is_a_config(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("")
     assert load_config(Outer, str(tmp_path / "mine.yaml"), [], tmp_path) == Outer()
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("", [], {"apples": 1.0}),
+        ("", ["shares.pears=3"], {"apples": 1.0, "pears": 3.0}),  # added to the default
+        ("", ["shares={pears: 3}"], {"pears": 3.0}),
+        ("", ["shares={pears: 3}", "shares.apples=2"], {"pears": 3.0, "apples": 2.0}),
+        ("shares:\n  pears: 5\n", [], {"pears": 5.0}),
+        ("shares:\n  pears: 5\n", ["shares.apples=2"], {"pears": 5.0, "apples": 2.0}),
+    ],
+)
+def test_mappings_are_added_to_or_replaced(
+    tmp_path: Path, text: str, overrides: list[str], expected: dict[str, float]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_config(Mapped, str(tmp_path / "mine.yaml"), overrides, tmp_path).shares == expected
+    assert Mapped().shares == {"apples": 1.0}  # the default itself stays as it is
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("shares.pear=3", r"there is no key shares\.pear; did you mean shares\.pears\?"),
+        ("shares={pear: 3}", r"there is no key shares\.pear; did you mean shares\.pears\?"),
+        ("zzz=3", "valid keys are shares.apples, shares.pears, inner.steps"),
+        ("shares.pears=many", r"shares\.pears: .*'many'"),
+        ("shares.pears.x=3", "pears is a single value|valid number"),
+        ("shares.apples.x=3", "apples is a single value"),
+        ("shares={}", "shares: .*at least 1"),
+    ],
+)
+def test_mistakes_in_mappings(tmp_path: Path, override: str, sentence: str) -> None:
+    (tmp_path / "mine.yaml").write_text("")
+    with pytest.raises(InputError, match=sentence) as error:
+        load_config(Mapped, str(tmp_path / "mine.yaml"), [override], tmp_path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

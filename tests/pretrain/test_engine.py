@@ -31,3 +31,15 @@ def test_draws_are_reproducible_and_different() -> None:
 def test_warm_up_then_cosine(step: int, factor: float) -> None:
     settings = Optimizer(steps=110, warmup_steps=10, final_ratio=0.01)
     assert cosine_warmup(step, settings) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_the_batches_of_a_step_are_one_large_batch(world: int) -> None:
+    for rank in range(world):
+        whole = list(StepSampler(11, 6, 5, 3, rank=rank, world=world))
+        parts = list(StepSampler(11, 2, 5, 3, rank=rank, world=world, accumulate=3))
+        assert [len(part) for part in parts] == [2] * 15
+        assert [[*a, *b, *c] for a, b, c in zip(parts[::3], parts[1::3], parts[2::3], strict=True)] == whole
+        rest = list(StepSampler(11, 2, 5, 3, first_step=2, rank=rank, world=world, accumulate=3))
+        assert rest == parts[6:]
+    assert len(StepSampler(11, 2, 5, 3, accumulate=3)) == 15

@@ -19,14 +19,8 @@ from pretrain.images import ImageSet
 from pretrain.pictures import Picture
 from pretrain.run import load_method, pretrain
 from pretrain.settings import schema
-from vidtrack.reports.pretrain_page import (
-    choose,
-    curve_range,
-    described,
-    read_log,
-    render_page,
-    write_page,
-)
+from vidtrack.reports.curves import curve_range, read_log
+from vidtrack.reports.pretrain_page import choose, described, render_page, write_page
 
 from .test_benchmark_page import NASTY, Page
 from .test_browser import browser, verdict

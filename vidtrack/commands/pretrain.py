@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pretrain.images import ImageSet
     from pretrain.settings import Data, PretrainConfig
 
-TRACKING = {"objective", "clips", "model", "anchors", "propagation"}  # keys of configs of `vidtrack train`
+TRACKING = {"objectives", "clips", "model", "anchors", "propagation"}  # keys of configs of `vidtrack train`
 
 
 def pretrain(

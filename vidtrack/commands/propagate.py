@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pretrain.errors import InputError
 from vidtrack.commands.options import TrackerOptions, with_options
 from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told, warn
+
+if TYPE_CHECKING:
+    from vidtrack.tracker import Tracker
 
 Masks = Annotated[
     list[str] | None,
@@ -55,6 +58,9 @@ def propagate(
     save: Save = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
     tracker: TrackerName = "default",
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Let the tracker learn on this video first: see vidtrack adapt.")
+    ] = False,
     cache: Annotated[
         float, typer.Option(min=0, help="GB of embeddings kept on disk for later runs; 0 keeps none.")
     ] = 2,
@@ -87,6 +93,8 @@ def propagate(
 
         if (video is None) == (live is None):
             raise InputError("give one video, or --live with a camera number or an address.")
+        if adapt and live is not None:
+            raise InputError("--adapt learns on a whole video: it can't go with --live.")
         if direction not in DIRECTIONS:
             raise InputError(f"--direction {direction} is unknown: choose forward, backward or both.")
         lists = [tuple(value or ()) for value in (mask, point, box, array)]
@@ -118,7 +126,10 @@ def propagate(
         if video is not None:
             info = probe(video)
             given = read_annotations(label_options, (info.height, info.width), start, end)
-            loaded = options.load(tracker)
+            if adapt:
+                loaded = _adapted(video, tracker, options, plan.cache_bytes > 0, quiet)
+            else:
+                loaded = options.load(tracker)
             with frame_progress("propagating", quiet) as progress:
                 report = propagate_video(video, given, loaded, target, plan, progress=progress, tell=tell)
         else:
@@ -136,3 +147,29 @@ def propagate(
             for line in summary(report):
                 print(line)
             print(f"{target}: {' '.join(report['files'])}")
+
+
+def _adapted(video: Path, tracker: str, options: TrackerOptions, keep: bool, quiet: bool) -> Tracker:
+    """The tracker after it has learned on the video, or as it was where that brings nothing."""
+    import torch
+
+    from vidtrack.cache import default_folder
+    from vidtrack.learn.adapt import Adapt
+    from vidtrack.learn.adapted import adapted
+    from vidtrack.progress import adapting_progress
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    folder = default_folder() if keep else None
+    with (
+        adapting_progress(quiet) as (decoding, report),
+        adapted(video, tracker, Adapt(), folder, device=options.device, report=report, decoding=decoding) as (
+            path,
+            found,
+        ),
+    ):
+        if not quiet:
+            print(found.sentence())
+        loaded = options.load(str(path))
+    loaded.name = f"{tracker}, adapted"
+    return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,17 @@ import typer
 
 from vidtrack.commands.shared import GO_ON, Device, Overwrite, Quiet, Threads, told, warn
 
+SHOWN = 10  # warnings of what was skipped: there is one for each shot
+
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of raw video files.")],
+    data: Annotated[Path, typer.Option(help="Folder of raw videos, or one video.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value overrides of the config.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Pretrained backbone: run or file of vidtrack pretrain, checkpoint, or timm:NAME."),
+    ] = None,
     config: Annotated[
         str, typer.Option(help="Bundled name such as track/laptop, or a path.")
     ] = "track/laptop",
@@ -31,12 +38,16 @@ def train(
         from vidtrack.files import bundled_configs
         from vidtrack.learn.settings import TrackConfig
         from vidtrack.learn.train import train as run
-        from vidtrack.progress import training_progress
+        from vidtrack.progress import print_indexing, print_validation, training_progress
 
         if threads is not None:
             torch.set_num_threads(threads)
-        settings = load_config(TrackConfig, config, overrides or [], bundled_configs())
-        with training_progress(quiet) as (decoding, report):
+        changes = [
+            *([] if backbone is None else [f"model.backbone={json.dumps(backbone)}"]),
+            *(overrides or []),
+        ]
+        settings = load_config(TrackConfig, config, changes, bundled_configs())
+        with training_progress(quiet, sources="parts of videos") as (decoding, report):
             result = run(
                 data,
                 settings,
@@ -45,9 +56,15 @@ def train(
                 max_minutes=max_minutes,
                 overwrite=overwrite,
                 report=report,
+                validated=None if quiet else print_validation,
                 decoding=decoding,
+                indexing=None if quiet else print_indexing(),
+                announce=None if quiet else print,
             )
-        warn([f"{name} was skipped: {why}" for name, why in result.skipped])
+        shown = result.skipped[:SHOWN]
+        warn([f"{name} was skipped: {why}" for name, why in shown])
+        if len(result.skipped) > len(shown):
+            warn([f"{len(result.skipped) - len(shown)} more were skipped: see {out / 'skipped.json'}"])
         if result.interrupted:
             raise KeyboardInterrupt
         if not quiet and result.done:

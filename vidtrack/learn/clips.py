@@ -10,8 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pretrain.config import Config
 from pretrain.engine import Draw, draw_rng
-from vidtrack.learn.settings import Clips
+
+
+class Clips(Config):
+    """How a training clip is drawn: `frames` frames, `gap` sampled frames apart, cropped to `crop`
+    pixels; the second view is a zoom-in on `zoom` of the crop's side, mirrored with probability `flip`."""
+
+    frames: int = 4
+    gap: tuple[int, int] = (1, 3)
+    crop: int = 128
+    zoom: tuple[float, float] = (0.5, 1.0)
+    flip: float = 0.5
+    permute: bool = True
 
 
 @dataclass

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pretrain.errors import InputError
-from vidtrack.files import atomic_file
+from vidtrack.learn.index.build import build_index
+from vidtrack.learn.index.shots import Shot
+from vidtrack.learn.index.table import counted, table
+from vidtrack.learn.packs import Part, load_parts, resized
 from vidtrack.learn.settings import Data
-from vidtrack.video import VideoReader, probe
+from vidtrack.video import VideoReader
 
-VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".wmv", ".ts"}
+VIDEO_SUFFIXES = {
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".wmv", ".ts"),
+    *(".mts", ".m2ts", ".flv", ".3gp", ".ogv", ".mxf", ".vob"),
+}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 SEGMENT = 32  # frames in a row that are kept together when a video is longer than its share of the cache
 
@@ -28,24 +32,30 @@ class FrameCache:
     """Decoded frames of a folder of videos.
 
     Attributes:
-        videos: memory-mapped uint8 `[T, H, W, 3]` RGB, one per segment of a video.
-        names: the video file of each.
-        skipped: file name and reason of each video that could not be used.
+        videos: memory-mapped uint8 `[T, H, W, 3]` RGB, one per part of a shot.
+        names: the video of each: its path within the folder, with slashes.
+        skipped: name (with the times, of a part of a video) and reason of what is not used.
+        summary: what the index did with the folder, a table in plain text.
     """
 
     videos: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    summary: str = ""
 
 
 def list_videos(folder: Path, split: str | None) -> list[Path]:
     """Video files and folders of frames below `folder`, sorted; see `Data.split` for `clips.csv`.
 
+    A single video file is a folder of one.
+
     Raises:
         InputError: no such folder, or nothing to learn from in it.
     """
+    if folder.is_file():
+        return [folder]
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder: --data takes a folder of video files.")
+        raise InputError(f"there is no folder or video {folder}: give a folder of videos, or one video.")
     table = folder / "clips.csv"
     if table.is_file():
         with table.open(newline="", encoding="utf-8") as file:
@@ -54,7 +64,11 @@ def list_videos(folder: Path, split: str | None) -> list[Path]:
             raise InputError(f"{table} must have the columns file and split.")
         files = [folder / row["file"] for row in rows if split is None or row["split"] == split]
     else:
-        entries = [p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.parts)]
+        entries = [
+            p
+            for p in folder.rglob("*")
+            if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        ]
         files = [p for p in entries if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES]
         files += {p.parent for p in entries if p.suffix.lower() in IMAGE_SUFFIXES}
     if not files:
@@ -73,14 +87,9 @@ def sampled_frames(path: Path, short_side: int, rate: float) -> Iterator[np.ndar
     step = Fraction(rate).limit_denominator(1000) ** -1
     with VideoReader(path) as reader:
         for frame in reader:
-            if frame.damaged or frame.time < due:
-                continue
-            due = max(due + step, frame.time + step / 2)
-            height, width = frame.image.shape[:2]
-            scale = short_side / min(height, width)
-            size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
-            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            yield cv2.resize(frame.image, size, interpolation=how)
+            if not frame.damaged and frame.time >= due:
+                due = max(due + step, frame.time + step / 2)
+                yield resized(frame.image, short_side)
 
 
 def shares(lengths: list[int], budget: int) -> int:
@@ -111,90 +120,87 @@ def build_cache(
     cache: Path,
     min_frames: int,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    indexing: Callable[[int, int], None] | None = None,
+    announce: Callable[[str], None] | None = None,
+    threads: int | None = None,
 ) -> FrameCache:
-    """Decode all videos of a folder, or take what an earlier call with the same settings left.
+    """Decode the shots of a folder of videos that are worth it, or take what an earlier call left.
+
+    The videos are looked through first (see `vidtrack.learn.index`); of the shots that this leaves, as much
+    is decoded as `settings.cache_gb` hold, spread evenly. The frames don't depend on the number of threads.
 
     Args:
         folder: the videos.
         settings: see `Data`.
-        cache: where the decoded frames are kept, one file per segment.
-        min_frames: a shorter video is skipped.
-        progress: called with the number of videos done and of all.
+        cache: where the index and the decoded frames are kept.
+        min_frames: a shorter shot is skipped.
+        progress: called with the number of parts of shots decoded and of all.
+        indexing: called with the number of videos looked through and of all that are new or changed.
+        announce: called with what the index did, and with what will be decoded, before it is.
+        threads: how many videos are decoded at once; the number of cores if left out.
 
     Raises:
-        InputError: not one usable video; the first reasons are named.
+        InputError: not one usable shot; the first reasons are named.
     """
     files = list_videos(folder, settings.split)
-    cache.mkdir(parents=True, exist_ok=True)
-    lengths, skipped = [], []
-    usable: list[Path] = []
-    for path in files:
-        try:
-            info = probe(path)
-            seconds = info.duration or (info.frames or 250) / float(info.rate)
-            frames = seconds * min(settings.rate, float(info.rate))
-            aspect = max(info.width, info.height) / min(info.width, info.height)
-            lengths.append(max(1, round(frames * aspect)))  # in units of one square frame
-            usable.append(path)
-        except (InputError, OSError, ValueError) as error:
-            skipped.append((path.name, str(error)))
-    budget = int(settings.cache_gb * 1e9 / (3 * settings.short_side**2))
-    share = shares(lengths, budget) if lengths else 0
-    result = FrameCache(skipped=skipped)
-    for done, path in enumerate(usable):
-        stat = path.stat()
-        key = json.dumps(
-            [path.name, stat.st_size, stat.st_mtime_ns, settings.short_side, settings.rate, share]
-        )
-        name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        try:
-            for part in _cached(path, settings, cache / name, share):
-                video = np.load(part, mmap_mode="r")
-                if len(video) >= min_frames:
-                    result.videos.append(video)
-                    result.names.append(path.name)
-                else:
-                    result.skipped.append((path.name, f"only {len(video)} frames at {settings.rate:g}/s"))
-        except (InputError, ValueError) as error:
-            result.skipped.append((path.name, str(error)))
-        if progress:
-            progress(done + 1, len(usable))
+    tell = announce or (lambda text: None)
+    footage = build_index(folder, files, settings.index, cache, settings.rate, min_frames, indexing, threads)
+    result = FrameCache(skipped=[(one.name, one.why) for one in footage.dropped], summary=table(footage))
+    tell(result.summary)
+    parts = choose_parts(footage.shots, settings, min_frames)
+    tell(_plan(parts, len(footage.shots), settings, cache))
+    loaded = load_parts(parts, settings.short_side, settings.rate, cache, progress, threads)
+    for part, video in zip(parts, loaded, strict=True):
+        if isinstance(video, str):
+            result.skipped.append((str(part.shot), video))
+        elif len(video) < min_frames:
+            result.skipped.append((str(part.shot), f"only {len(video)} frames at {settings.rate:g}/s"))
+        else:
+            result.videos.append(video)
+            result.names.append(part.shot.name)
     if not result.videos:
         first = "; ".join(f"{name}: {why}" for name, why in result.skipped[:3])
         raise InputError(f"{folder} holds no video that can be learned from ({first}).")
     return result
 
 
-def _cached(path: Path, settings: Data, stem: Path, share: int) -> list[Path]:
-    done = stem.with_suffix(".json")
-    if not done.is_file():
-        raw = stem.with_suffix(".raw")  # on disk: an hour of video must not fill the memory
-        try:
-            frames = _decode_to(raw, path, settings)
-            _save_parts(frames, stem, done, path, share)
-        finally:
-            raw.unlink(missing_ok=True)
-    count = json.loads(done.read_text())["parts"]
-    return [stem.with_name(f"{stem.name}-{number}.npy") for number in range(count)]
+def choose_parts(shots: Sequence[Shot], settings: Data, min_frames: int) -> list[Part]:
+    """What of the shots to decode within `settings.cache_gb`, in their order.
+
+    All shots have an equal share, see `segments`. Where that would be less than `min_frames`, only some of
+    the shots are taken, spread evenly.
+    """
+    budget = int(settings.cache_gb * 1e9 / (3 * settings.short_side**2))  # in square frames
+    needs = [_squares(shot, min(min_frames, shot.frames(settings.rate))) for shot in shots]
+    if sum(needs) > budget:
+        count = max(1, len(shots) * budget // sum(needs))
+        shots = [shots[place] for place in np.linspace(0, len(shots) - 1, count).round().astype(int)]
+    if not shots:
+        return []
+    share = shares([_squares(shot, shot.frames(settings.rate)) for shot in shots], budget)
+    parts = []
+    for shot in shots:
+        rate = min(Fraction(settings.rate).limit_denominator(1000), shot.rate)
+        kept = max(min_frames, int(share / _aspect(shot)))
+        for part in segments(shot.frames(settings.rate), kept):
+            parts.append(Part(shot, shot.begin + part.start / rate, part.stop - part.start))
+    return parts
 
 
-def _decode_to(raw: Path, path: Path, settings: Data) -> np.ndarray:
-    """All sampled frames of a video, uint8 `[T, h, w, 3]`, memory-mapped from the file `raw`."""
-    count, shape = 0, (0, 0, 0)
-    with raw.open("wb") as file:
-        for frame in sampled_frames(path, settings.short_side, settings.rate):
-            file.write(frame.tobytes())
-            count, shape = count + 1, frame.shape
-    if not count:
-        raise InputError(f"{path} has no undamaged frame.")
-    return np.memmap(raw, np.uint8, "r", shape=(count, *shape))
+def _aspect(shot: Shot) -> float:
+    return max(shot.shape) / min(shot.shape)
 
 
-def _save_parts(frames: np.ndarray, stem: Path, done: Path, path: Path, share: int) -> None:
-    aspect = max(frames.shape[1:3]) / min(frames.shape[1:3])
-    parts = segments(len(frames), max(1, int(share / aspect)))
-    for number, part in enumerate(parts):
-        with atomic_file(stem.with_name(f"{stem.name}-{number}.npy"), overwrite=True) as partial:
-            np.save(partial, frames[part])
-    with atomic_file(done, overwrite=True) as partial:
-        partial.write_text(json.dumps({"video": path.name, "parts": len(parts)}))
+def _squares(shot: Shot, frames: int) -> int:
+    """As many square frames have the size of so many frames of a shot."""
+    return math.ceil(frames * _aspect(shot))
+
+
+def _plan(parts: Sequence[Part], shots: int, settings: Data, cache: Path) -> str:
+    """A sentence on what will be decoded."""
+    frames = sum(part.count for part in parts)
+    size = sum(_squares(part.shot, part.count) for part in parts) * 3 * settings.short_side**2 / 1e9
+    taken = len({part.shot for part in parts})
+    left = f" (of {shots}: data.cache_gb={settings.cache_gb:g} has room for no more)" if taken < shots else ""
+    return f"{frames} frames of {counted(taken, 'shot')}{left}: {size:.2g} GB in {cache}"

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pydantic import Field
 
 from pretrain.config import Config
+from pretrain.ema import Ema
 from pretrain.engine import Engine, Optimizer
+from vidtrack.learn.clips import Clips
+from vidtrack.learn.index.settings import Index
+from vidtrack.learn.objectives.anchors import Anchors
+from vidtrack.learn.objectives.base import Weights
+from vidtrack.learn.objectives.cycle import Cycle
+from vidtrack.learn.objectives.lab import Lab
+from vidtrack.learn.objectives.quantized import Quantized
+from vidtrack.learn.transfer import Transfer
+from vidtrack.learn.validate import Validation
 from vidtrack.model.colorizer import Model
 from vidtrack.propagate.settings import Propagation
 
@@ -15,7 +25,7 @@ class Data(Config):
 
     Videos are decoded once to frames of `short_side` pixels at `rate` frames per second, at most
     `cache_gb` in all. If the folder holds a `clips.csv` with the columns `file` and `split`, only files
-    of `split` are used (null: all).
+    of `split` are used (null: all). `index` says which shots of them.
     """
 
     short_side: int = 160
@@ -23,47 +33,28 @@ class Data(Config):
     cache_gb: float = 8.0
     cache: str | None = None
     split: str | None = "train"
-
-
-class Clips(Config):
-    """How a training clip is drawn: `frames` frames, `gap` sampled frames apart, cropped to `crop`
-    pixels; the second view is a zoom-in on `zoom` of the crop's side, mirrored with probability `flip`."""
-
-    frames: int = 4
-    gap: tuple[int, int] = (1, 3)
-    crop: int = 128
-    zoom: tuple[float, float] = (0.5, 1.0)
-    flip: float = 0.5
-    permute: bool = True
-
-
-class Anchors(Config):
-    """Settings of the anchor objective; see `vidtrack.learn.anchors`."""
-
-    grid: int = 6
-    temperature: float = 0.05
-    cross_view: float = 0.1
-    cross_grid: int = 4
-
-
-class Colorization(Config):
-    """Settings of the classic objective; see `vidtrack.learn.colorization`."""
-
-    colors: int = 16
-    temperature: float = 0.05
-    sampled_pixels: int = 50_000
+    index: Index = Index()
 
 
 class TrackConfig(Config):
-    """The whole config of a run of `vidtrack train`."""
+    """The whole config of a run of `vidtrack train`.
 
-    objective: Literal["anchors", "colorization"] = "anchors"
+    `objectives` are the names of those to learn by, each with its weight in the loss, above 0; the
+    settings of each stand in a section of its name.
+    """
+
+    objectives: Weights = Field(default={"anchors": 1.0}, min_length=1)
     seed: int = 0
     data: Data = Data()
     clips: Clips = Clips()
     model: Model = Model()
+    transfer: Transfer = Transfer()
     anchors: Anchors = Anchors()
-    colorization: Colorization = Colorization()
+    quantized: Quantized = Quantized()
+    lab: Lab = Lab()
+    cycle: Cycle = Cycle()
     optimizer: Optimizer = Optimizer()
+    ema: Ema = Ema()
+    validation: Validation = Validation()
     engine: Engine = Engine()
     propagation: Propagation = Propagation()

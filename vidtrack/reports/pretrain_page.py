@@ -22,27 +22,19 @@ from pretrain.run import load_method
 from pretrain.settings import PretrainConfig
 from pretrain.vit import ViT
 from vidtrack.files import atomic_file
-from vidtrack.reports.charts import POINTS, Series, line_chart, text
-from vidtrack.reports.page import embedded, facts, whole_page
+from vidtrack.reports.charts import text
+from vidtrack.reports.curves import curves, duration, read_log
+from vidtrack.reports.page import facts, whole_page
+from vidtrack.reports.sheets import SHEETS, pictures_section
 
 SHOWN = 12  # images that the method is asked about
 COMPARED = 480  # images among which the nearest are looked for
 SKIPPED = 50  # files that are named, of those that can't be read
-WIDE = 1100  # CSS pixels that a picture is enlarged to, in whole steps
-LARGE = 300_000  # pixels of a picture above which it becomes a JPEG
 CODE = re.compile(r"`([^`]+)`")
-COUNTS = {"step", "steps", "minutes", "minutes_left"}  # in a log, but no curves
 NAMES = {"learning_rate": "learning rate", "samples_per_second": "images per second"}
-RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _OWN = """
 .text p{margin:0 0 10px;max-width:74ch}
 .text p:last-child{margin:0}
-.sheet{margin:0 0 26px}
-.sheet:last-child{margin:0}
-.sheet h3{margin:0 0 2px}
-.sheet figcaption{margin:0 0 8px}
-.sheet img{display:block;max-width:100%;height:auto}
-.pixel{image-rendering:pixelated}
 """
 
 
@@ -100,36 +92,16 @@ def render_page(
         f"<h1>{_prose(title.rstrip('.'))}</h1>"
         f"{_summary(config, log, images)}</header>",
         _about(paragraphs),
-        _curves(log),
-        _pictures(pictures),
+        curves(log, NAMES),
+        pictures_section("What it learned", pictures),
         _run(config, record, backbone, images),
     ]
-    return whole_page(f"{config.method}: {' '.join(title.split())}", body, _OWN)
+    return whole_page(f"{config.method}: {' '.join(title.split())}", body, _OWN + SHEETS)
 
 
 def described(method: Method) -> str:
     """What the file of a method says of it: the task in a line, then the paper and the idea."""
     return (sys.modules[type(method).__module__].__doc__ or type(method).__name__).strip()
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The records of `log.jsonl` by step; `minutes` are those of all stretches of the run together.
-
-    A run that was killed begins again at its checkpoint and writes some steps twice: the later ones count.
-    """
-    records: dict[int, dict[str, float]] = {}
-    before, last = 0.0, 0.0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found = json.loads(line)
-            step, minutes = int(found["step"]), float(found["minutes"])
-        except (ValueError, KeyError, TypeError):  # cut off when the run was killed
-            continue
-        if minutes < last:
-            before += last
-        last = minutes
-        records[step] = {**found, "minutes": before + minutes}
-    return [records[step] for step in sorted(records)]
 
 
 @torch.no_grad()
@@ -181,19 +153,13 @@ def _summary(config: PretrainConfig, log: Sequence[Mapping[str, float]], images:
     size = config.data.size
     sentence = f"{len(images):,} images of {size} x {size} pixels, {config.optimizer.steps:,} steps"
     if log:
-        sentence += f" in {_duration(log[-1]['minutes'])}"
+        sentence += f" in {duration(log[-1]['minutes'])}"
     losses = [record["loss"] for record in log if math.isfinite(record.get("loss", math.nan))]
     if losses:
         part = max(1, len(losses) // 20)
         first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
         sentence += f"; <strong>loss {first:.3g} \N{RIGHTWARDS ARROW} {last:.3g}</strong>"
     return f"<p class='lead'>{sentence}.</p>"
-
-
-def _duration(minutes: float) -> str:
-    if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
 def _about(paragraphs: str) -> str:
@@ -204,75 +170,6 @@ def _about(paragraphs: str) -> str:
 def _prose(written: str) -> str:
     """A paragraph of a docstring as HTML."""
     return CODE.sub(r"<code>\1</code>", text(" ".join(written.split())))
-
-
-def _curves(log: Sequence[Mapping[str, float]]) -> str:
-    names = list(dict.fromkeys(name for record in log for name in record if name not in COUNTS))
-    last = ("learning_rate", "samples_per_second")
-    names = [*(n for n in names if n not in last), *(n for n in last if n in names)]
-    steps = [record["step"] for record in log]
-    charts = []
-    for name in names:
-        values = [_known(record.get(name)) for record in log]
-        known = [value for value in values if value is not None]
-        if known:
-            label = NAMES.get(name, name.replace("_", " "))
-            said = f"over {steps[-1]:.0f} steps, from {known[0]:.4g} to {known[-1]:.4g}"
-            power = _power(known)
-            values = [None if value is None else value / 10.0**power for value in values]
-            label += f", 10{str(power).translate(RAISED)}" if power else ""
-            low, high = (value / 10.0**power for value in curve_range(known))
-            chart = line_chart(label, [Series(label, values)], bounds=(low, high), places=steps, said=said)
-            charts.append(f"<div>{chart}</div>")
-    if not charts:
-        return ""
-    note = "Values of single steps; the horizontal axis counts steps."
-    if len(steps) > POINTS:
-        note = "The horizontal axis counts steps; means of neighbouring steps are drawn."
-    grid = "".join(charts)
-    return f"<section><h2>Curves</h2><p class='note'>{note}</p><div class='grid'>{grid}</div></section>"
-
-
-def curve_range(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of a curve's axis: from 0 if values come near it from above, else around them with a margin."""
-    low, high = min(values), max(values)
-    if 0 <= low <= 0.5 * high > 0:
-        return 0.0, high
-    if low == high == 0:
-        return 0.0, 1.0
-    margin = 0.05 * (high - low) or 0.05 * abs(high)
-    return low - margin, high + margin
-
-
-def _power(values: Sequence[float]) -> int:
-    """The power of ten, in thousands, in which values are written with few digits."""
-    largest = max(abs(value) for value in values)
-    if largest == 0 or 0.05 <= largest < 10_000:
-        return 0
-    return 3 * math.floor(math.log10(largest) / 3)
-
-
-def _known(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _pictures(pictures: Sequence[Picture]) -> str:
-    if not pictures:
-        return ""
-    figures = "".join(_figure(picture) for picture in pictures)
-    return f"<section><h2>What it learned</h2>{figures}</section>"
-
-
-def _figure(picture: Picture) -> str:
-    height, width = picture.image.shape[:2]
-    scale = max(1, min(4, WIDE // width))
-    small = height * width <= LARGE
-    css = f" class='pixel' style='width:{scale * width}px'" if scale > 1 else ""
-    title, caption = text(picture.title), text(picture.caption)
-    return (
-        f"<figure class='sheet'><h3>{title}</h3><figcaption>{caption}</figcaption>"
-        f"<img alt='{title}'{css} {embedded(picture.image, small)}></figure>"
-    )
 
 
 def _run(

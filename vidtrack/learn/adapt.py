@@ -1,0 +1,236 @@
+"""A tracker on the user's own video: it goes on learning there, and is kept only where that helps.
+
+The objective is that of training (see `vidtrack.learn.objectives.anchors`), on clips of the one video. Batch
+norms keep the statistics of training, and only the last stage and the head learn, so that a few frames can't
+spoil what many have taught. Whether it helped is measured without labels, by cycle accuracy on fixed clips of
+the video; after test-time adaptation of trackers in Azimi et al. 2022 (WACV), "Self-Supervised Test-Time
+Adaptation on Video Data".
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pretrain.config import Config
+from pretrain.device import choose_device, fast_dtype
+from pretrain.engine import Optimizer, StepSampler, loader, make_optimizer
+from pretrain.errors import InputError
+from vidtrack.files import require_free
+from vidtrack.learn.clips import ClipDataset, Clips, collate, to_float
+from vidtrack.learn.cycle_accuracy import cycle_accuracy
+from vidtrack.learn.frames import build_cache
+from vidtrack.learn.held_out import ClipSet, HeldOut, choose_clips
+from vidtrack.learn.objectives.anchors import AnchorAssignment, Anchors
+from vidtrack.learn.objectives.base import Name, Objective, Views
+from vidtrack.learn.objectives.passes import weighted_losses
+from vidtrack.learn.settings import Data
+from vidtrack.model.colorizer import VideoColorizer
+from vidtrack.model.stages import stages
+from vidtrack.model.tracker_file import is_tracker_file, load_tracker, save_tracker
+from vidtrack.tracker import DEFAULT, default_weights
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Adapt(Config):
+    """The config of `vidtrack adapt`.
+
+    Attributes:
+        steps, batch, learning_rate: of AdamW, with a tenth of the steps as warm-up; `batch` clips a step.
+        stages: how many of the backbone's last stages learn.
+        checks: times that the model is scored on the way; the best of them is what may be kept.
+        margin: by which cycle accuracy must grow, or the tracker stays as it was.
+        seed: of the clips that are drawn.
+        data, clips, anchors: as in `vidtrack train`, but for more frames a second: one video has few.
+        scored: the clips that it is scored on, with `temperature` as in a training's validation.
+    """
+
+    steps: int = Field(default=100, ge=1)
+    batch: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=5e-5, gt=0)
+    stages: int = Field(default=1, ge=0)
+    checks: int = Field(default=4, ge=1)
+    margin: float = Field(default=0.005, ge=0)
+    seed: int = 0
+    data: Data = Data(rate=24, cache_gb=0.5, split=None)
+    clips: Clips = Clips(gap=(1, 6))
+    anchors: Anchors = Anchors()
+    scored: HeldOut = HeldOut(clips=24, gap=3)
+    temperature: float = Field(default=0.02, gt=0)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of an adaptation.
+
+    Attributes:
+        before, after: cycle accuracy 0..1 of the tracker as it was, and of the best one on the way.
+        accepted: whether the latter is kept.
+        step: at which it was found.
+        frames: of the video, that were learned from.
+    """
+
+    before: float
+    after: float
+    accepted: bool
+    step: int
+    frames: int
+
+    def sentence(self) -> str:
+        """What came of it, for people."""
+        if self.accepted:
+            return f"adapted to {self.frames} frames: cycle accuracy {self.before:.3f} -> {self.after:.3f}"
+        return f"learning on {self.frames} frames brought no gain: the tracker stays as it was"
+
+
+def adapt(
+    video: Path,
+    out: Path,
+    tracker: str = DEFAULT,
+    settings: Adapt | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    report: Report | None = None,
+    decoding: Callable[[int, int], None] | None = None,
+) -> Adapted:
+    """Let a tracker go on learning on a video, and write it to a tracker file.
+
+    Where that brings nothing, `out` gets the tracker as it was.
+
+    Args:
+        video: a video file or a folder of frames; or a folder of videos of the same kind.
+        out: the tracker file to write.
+        tracker: "default", the path of a tracker file, or a run of `vidtrack train`.
+        settings: see `Adapt`.
+        device: "auto", "cpu", "cuda" or "mps".
+        overwrite: replace an existing `out`.
+        report: called with `step, steps, cycle_accuracy, before` at each check.
+        decoding: called with the number of parts of the video decoded and of all.
+
+    Raises:
+        InputError: the video has nothing to learn from, the tracker can't learn, or `out` can't be written.
+    """
+    settings = settings or Adapt()
+    require_free(out, overwrite)
+    file = load_tracker(tracker_file(tracker))
+    where = choose_device(device)
+    if settings.clips.crop % file.model.stride or settings.clips.crop > settings.data.short_side:
+        raise InputError(
+            f"clips.crop={settings.clips.crop} must be a multiple of {file.model.stride} and at most "
+            f"data.short_side={settings.data.short_side}."
+        )
+    least = max(settings.clips.frames, settings.scored.frames)
+    with tempfile.TemporaryDirectory(prefix="vidtrack-adapt-", ignore_cleanup_errors=True) as folder:
+        cache = build_cache(video, settings.data, Path(folder), least, decoding)
+        found = adapt_model(file.model, cache.videos, settings, where, report)
+        del cache  # the frames are mapped from the folder
+    told = {"video": video.name, "config": settings.model_dump(mode="json"), **vars(found)}
+    save_tracker(out, file.model, file.propagation, {**file.training, "adapted": told})
+    return found
+
+
+def adapt_model(
+    model: VideoColorizer,
+    videos: Sequence[np.ndarray],
+    settings: Adapt,
+    device: torch.device,
+    report: Report | None = None,
+) -> Adapted:
+    """Let a model go on learning on some videos; where that brings nothing, it stays as it is.
+
+    Args:
+        model: float32; changed in place, and left on the CPU in evaluation mode.
+        videos: uint8 `[T, H, W, 3]` RGB, short side at least the side of clips.
+        settings: see `Adapt`.
+        device: where to compute.
+        report: see `adapt`.
+    """
+    clips = choose_clips(videos, [""] * len(videos), settings.scored, settings.clips.crop)
+    if clips is None:
+        raise InputError(f"no stretch of the video has {settings.scored.frames} frames to be scored on.")
+    model.eval().to(device).to(memory_format=torch.channels_last)  # batch norms keep their statistics
+    before = best = score(model, clips, settings)
+    kept, at = copy.deepcopy(model.state_dict()), 0
+    checks = {round(settings.steps * (n + 1) / settings.checks) for n in range(settings.checks)}
+    for step in _learn(model, list(videos), settings, device):
+        if step not in checks:
+            continue
+        now = score(model, clips, settings)
+        if report is not None:
+            report({"step": step, "steps": settings.steps, "cycle_accuracy": now, "before": before})
+        if now > best + (settings.margin if at == 0 else 0):
+            best, kept, at = now, copy.deepcopy(model.state_dict()), step
+    model.load_state_dict(kept)
+    model.cpu().requires_grad_(False)
+    return Adapted(before, best, at > 0, at, sum(len(video) for video in videos))
+
+
+@torch.no_grad()
+def score(model: VideoColorizer, clips: ClipSet, settings: Adapt) -> float:
+    """Cycle accuracy 0..1 of what the tracker compares, see `vidtrack.learn.cycle_accuracy`."""
+    where = next(model.parameters()).device
+
+    def embed(images: Tensor) -> Tensor:
+        return model.embed(images.contiguous(memory_format=torch.channels_last))
+
+    frames, windows = clips.frames.to(where), clips.windows.to(where)
+    return cycle_accuracy(embed, frames, windows, settings.temperature).mean
+
+
+def _learn(model: VideoColorizer, videos: list[np.ndarray], settings: Adapt, device: torch.device) -> Any:
+    """Take the steps; yields the number of each when it is done."""
+    parts = stages(model.backbone)
+    model.requires_grad_(False)
+    model.head.requires_grad_(True)
+    for stage in parts[len(parts) - min(settings.stages, len(parts)) :]:
+        for parameter in stage.parameters:
+            parameter.requires_grad_(True)
+    options = Optimizer(
+        steps=settings.steps,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.steps // 10,
+    )
+    made = make_optimizer(model, options)
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    objectives: dict[Name, Objective] = {"anchors": AnchorAssignment(settings.anchors, model.stride)}
+    half = fast_dtype(device) == torch.bfloat16
+    sampler = StepSampler(len(videos), settings.batch, settings.steps, settings.seed)
+    for step, batch in enumerate(loader(ClipDataset(videos, settings.clips), sampler, 0, collate)):
+        frames, windows = (part.to(device) for part in batch)
+        views = Views(to_float(frames), windows, settings.seed, step)
+        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+            loss = weighted_losses(model, model, objectives, {"anchors": 1.0}, views)["loss"]
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        yield step + 1
+
+
+def tracker_file(tracker: str) -> Path:
+    """The tracker file that a user names.
+
+    Raises:
+        InputError: it is none, or a tracker that can't learn.
+    """
+    path = default_weights() if tracker == DEFAULT else Path(tracker)
+    if path.is_dir():
+        path = path / "tracker.safetensors"
+    if not path.is_file() or not is_tracker_file(path):
+        raise InputError(
+            f"--tracker {tracker} can't learn: give default, or a file or finished run of vidtrack train."
+        )
+    return path

@@ -1,0 +1,1 @@
+"""The index of raw footage: which spans of which videos are worth learning from."""
