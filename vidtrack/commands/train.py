@@ -35,10 +35,12 @@ def train(
         import torch
 
         from pretrain.config import load_config
+        from pretrain.distributed import rank
         from vidtrack.files import bundled_configs
         from vidtrack.learn.settings import TrackConfig
         from vidtrack.learn.train import train as run
         from vidtrack.progress import print_indexing, print_validation, training_progress
+        from vidtrack.reports.track_page import write_page
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -67,7 +69,10 @@ def train(
             warn([f"{len(result.skipped) - len(shown)} more were skipped: see {out / 'skipped.json'}"])
         if result.interrupted:
             raise KeyboardInterrupt
+        if result.model is not None and rank() == 0:
+            write_page(out, result.model, result.clips, settings.validation)
         if not quiet and result.done:
             print(f"{out / 'tracker.safetensors'}: use it with --tracker, {result.steps} steps done")
+            print(f"{out / 'report.html'} shows what was learned")
         elif not quiet:
             print(f"{out}: stopped at step {result.steps}; run the same command again to go on")

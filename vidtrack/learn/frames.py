@@ -14,7 +14,8 @@ import numpy as np
 from pretrain.errors import InputError
 from vidtrack.learn.index.build import build_index
 from vidtrack.learn.index.shots import Shot
-from vidtrack.learn.index.table import counted, table
+from vidtrack.learn.index.table import table
+from vidtrack.learn.index.verdicts import counted
 from vidtrack.learn.packs import Part, load_parts, resized
 from vidtrack.learn.settings import Data
 from vidtrack.video import VideoReader
@@ -155,7 +156,9 @@ def build_cache(
         if isinstance(video, str):
             result.skipped.append((str(part.shot), video))
         elif len(video) < min_frames:
-            result.skipped.append((str(part.shot), f"only {len(video)} frames at {settings.rate:g}/s"))
+            result.skipped.append(
+                (str(part.shot), f"only {counted(len(video), 'frame')} at {settings.rate:g}/s")
+            )
         else:
             result.videos.append(video)
             result.names.append(part.shot.name)

@@ -18,26 +18,36 @@ from pretrain.errors import InputError
 from pretrain.origin import versions
 from vidtrack.files import write_json
 from vidtrack.learn.clips import ClipDataset, collate
-from vidtrack.learn.footage import Footage, Progress, read_footage
 from vidtrack.learn.frames import list_videos
+from vidtrack.learn.held_out import ClipSet
 from vidtrack.learn.module import ColorizerTraining
 from vidtrack.learn.settings import TrackConfig
+from vidtrack.learn.training_set import Progress, TrainingSet, read_training_set
 from vidtrack.learn.validate import PRODUCTS, Validator
+from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
 
-TRACKER = "tracker.safetensors"
+TRACKER, REPORT = "tracker.safetensors", "report.html"
 Report = Callable[[dict[str, float]], None]
 
 
 @dataclass
 class TrainResult:
-    """How a call of `train` ended: `done`, or stopped early by `interrupted` or the time limit."""
+    """How a call of `train` ended: `done`, or stopped early by `interrupted` or the time limit.
+
+    Attributes:
+        skipped: name and reason of what was not learned from.
+        model: what was learned; None where an earlier call had finished the run.
+        clips: that it was validated on, if any.
+    """
 
     out: Path
     steps: int
     done: bool
     interrupted: bool
     skipped: list[tuple[str, str]]
+    model: VideoColorizer | None = None
+    clips: ClipSet | None = None
 
 
 def train(
@@ -82,11 +92,13 @@ def train(
     module = ColorizerTraining(config)
     _check(config, module.model.stride)
     settings = config.optimizer
-    first = first_alone(lambda: prepare_run(out, config, overwrite and rank() == 0, (TRACKER, *PRODUCTS)))
+    first = first_alone(
+        lambda: prepare_run(out, config, overwrite and rank() == 0, (TRACKER, REPORT, *PRODUCTS))
+    )
     if first >= settings.steps and (out / TRACKER).is_file():
         return TrainResult(out, first, done=True, interrupted=False, skipped=[])
     frames = Path(config.data.cache) if config.data.cache else out / "frames"
-    footage = first_alone(lambda: read_footage(data, config, frames, decoding, indexing, announce))
+    footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
     if rank() == 0:
         write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in footage.skipped])
         _require_same_videos(out / "videos.json", footage, resumed=first > 0)
@@ -131,7 +143,8 @@ def train(
         save(out / TRACKER, first)
         if not config.data.cache:
             shutil.rmtree(frames, ignore_errors=True)
-    return TrainResult(out, first, done, callback.interrupted.is_set(), footage.skipped)
+    stopped = callback.interrupted.is_set()
+    return TrainResult(out, first, done, stopped, footage.skipped, module.best().cpu().eval(), footage.clips)
 
 
 def _check(config: TrackConfig, stride: int) -> None:
@@ -146,7 +159,7 @@ def _check(config: TrackConfig, stride: int) -> None:
         raise InputError("clips.frames must be at least 2: learning compares frames of a clip.")
 
 
-def _require_same_videos(record: Path, footage: Footage, resumed: bool) -> None:
+def _require_same_videos(record: Path, footage: TrainingSet, resumed: bool) -> None:
     """Draws are indices of videos: a run may only go on with the videos that it began with."""
     videos = [[name, *video.shape] for name, video in zip(footage.names, footage.videos, strict=True)]
     if resumed and record.is_file() and json.loads(record.read_text()) != videos:

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vidtrack.learn.index.verdicts import Footage, Reason
+from vidtrack.learn.index.verdicts import Footage, Reason, counted
 
 
 def table(footage: Footage) -> str:
@@ -39,8 +39,3 @@ def table(footage: Footage) -> str:
     Console(file=text, width=80).print(out)
     lines = [title, *(line.rstrip() for line in text.getvalue().splitlines())]
     return "\n".join(line for line in lines if line)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 video`, `2 videos`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

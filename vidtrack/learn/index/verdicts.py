@@ -80,7 +80,7 @@ def judge(
     for shot in (shot for film in films for shot in film.shots):
         count = shot.frames(rate)
         if count < frames:
-            drop(shot, "too short", f"only {count} frames at {rate:g}/s, of which a clip needs {frames}")
+            drop(shot, "too short", f"only {counted(count, 'frame')} at {rate:g}/s; a clip needs {frames}")
         elif settings.static is not None and shot.change <= settings.static:
             drop(shot, "static", f"nothing moves in it: it changes by {shot.change:.1f} of 255 gray levels")
         else:
@@ -97,3 +97,8 @@ def _duplicates(shots: Iterable[Shot], bits: int) -> dict[Shot, Shot]:
     ordered = sorted(shots, key=lambda shot: (-shot.shape[0] * shot.shape[1], -shot.seconds))
     found = find_duplicates([shot.hashes for shot in ordered], bits)
     return {ordered[number]: ordered[other] for number, other in found.items()}
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 video`, `2 videos`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

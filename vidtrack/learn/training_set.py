@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Footage:
+class TrainingSet:
     """Decoded videos.
 
     Attributes:
@@ -33,14 +33,14 @@ class Footage:
     skipped: list[tuple[str, str]]
 
 
-def read_footage(
+def read_training_set(
     data: Path,
     config: TrackConfig,
     cache: Path,
     decoding: Progress | None = None,
     indexing: Progress | None = None,
     announce: Callable[[str], None] | None = None,
-) -> Footage:
+) -> TrainingSet:
     """Decode what a run needs, or take what an earlier call left.
 
     The videos of the split `val` of `clips.csv` are validated on; where no `clips.csv` has one, or all splits
@@ -73,7 +73,7 @@ def read_footage(
             announce=announce,
         )
         clips = choose_clips(other.videos, other.names, wanted, side)
-        return Footage(found.videos, found.names, clips, [*found.skipped, *other.skipped])
+        return TrainingSet(found.videos, found.names, clips, [*found.skipped, *other.skipped])
     kept_back = held_out(found.names)
     pairs = list(zip(found.names, found.videos, strict=True))
     held = [(name, video) for name, video in pairs if name in kept_back]
@@ -83,4 +83,4 @@ def read_footage(
     else:
         tell(f"held out for validation: {', '.join(sorted(kept_back))}")
     learned = [(name, video) for name, video in pairs if clips is None or name not in kept_back]
-    return Footage([video for _, video in learned], [name for name, _ in learned], clips, found.skipped)
+    return TrainingSet([video for _, video in learned], [name for name, _ in learned], clips, found.skipped)
