@@ -30,6 +30,7 @@ from pretrain.config import Config
 from pretrain.device import fast_dtype
 from pretrain.distributed import world_size
 from pretrain.errors import InputError
+from pretrain.log import LOG, append, trim
 from pretrain.origin import git_commit, versions
 
 CHECKPOINT = "last.ckpt"
@@ -240,8 +241,7 @@ class RunCallback(Callback):
             }
             self.reported, self.reported_step = now, step
             if trainer.is_global_zero:
-                with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
+                append(self.out, record)
                 if self.report:
                     self.report(record)
             if not math.isfinite(metrics.get("loss", 0.0)):
@@ -367,8 +367,10 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
         if before is None:
             raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
         if before == resolved:
-            return steps_done(out)
-        if any((out / name).exists() for name in (CHECKPOINT, "log.jsonl")):  # else it never began
+            first = steps_done(out)
+            trim(out, first)
+            return first
+        if any((out / name).exists() for name in (CHECKPOINT, LOG)):  # else it never began
             changed = sorted(k for k in resolved.keys() | before.keys() if resolved.get(k) != before.get(k))
             raise InputError(
                 f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
@@ -378,7 +380,7 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out} can't be made: {error.strerror}; choose another --out.") from error
-    for name in (CHECKPOINT, "log.jsonl", *products):
+    for name in (CHECKPOINT, LOG, *products):
         (out / name).unlink(missing_ok=True)
     record.write_text(
         json.dumps({"config": resolved, "versions": versions(), "commit": git_commit()}, indent=2) + "\n"

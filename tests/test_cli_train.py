@@ -1,5 +1,6 @@
 """`vidtrack train` as users type it: shown progress, Ctrl-C, the same command again, the tracker used."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from pretrain.config import load_config
+from vidtrack.files import bundled_configs
+from vidtrack.learn.settings import TrackConfig
+from vidtrack.learn.train import train
 from vidtrack.video import VideoWriter
 
 VIDTRACK = [sys.executable, "-m", "vidtrack.cli"]
@@ -63,6 +70,35 @@ def test_interrupted_resumed_and_used(videos: Path, tmp_path: Path) -> None:
         env={**os.environ},
     )
     assert told.returncode == 0, told.stderr
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with the weights and the log of a run that was left alone."""
+    changes = [*TINY, "optimizer.steps=12", "engine.checkpoint_minutes=0.001"]
+    words = [*VIDTRACK, "train", "--data", "videos", "--out", "killed", *changes, "--quiet", "--threads", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    log = tmp_path / "killed" / "log.jsonl"
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment)
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 4):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() != 0, "it was over too soon"
+    with log.open("a") as file:  # what a kill can leave
+        file.write('{"step": 99, "loss": 1.0}\n{"st')
+    assert (tmp_path / "killed" / "last.ckpt").is_file()
+    subprocess.run(words, cwd=tmp_path, env=environment, check=True)
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert steps == list(range(1, 13))
+
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(Path("videos"), load_config(TrackConfig, "track/laptop", changes, bundled_configs()), Path("alone"))
+    torch.set_num_threads(threads)
+    one, other = (load_file(tmp_path / out / "tracker.safetensors") for out in ("killed", "alone"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ is made by the commands that a user types:
 - cifar10: `vidtrack pretrain METHOD --data DATA/images/cifar10.tar.gz data.size=32`, then `vidtrack probe`.
 
 `--share` scales the steps of the committed configs (1: 20 minutes of two idle cores per run). Snapshots along
-the way are probed for the curve. Finished work in OUT is not done again; with `--max-minutes` the script
-stops, and goes on when it is started once more. The table is printed, and written to OUT/scoreboard.md.
+the way of the run with seed 0 are probed for the curve. Finished work in OUT is not done again; with
+`--max-minutes` the script stops, and goes on when it is started once more. The table is printed, and written
+to OUT/scoreboard.md.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def train(method: str, seed: int, run: Path, options: Any, left: float) -> None:
     steps = round(config.steps * options.share)
     changes = [
         f"seed={seed}",
-        f"snapshots={SNAPSHOTS}",
+        f"snapshots={0 if seed else SNAPSHOTS}",  # one curve for each row
         f"optimizer.steps={steps}",
         f"optimizer.warmup_steps={round(config.warmup_steps * options.share)}",
     ]

@@ -1,0 +1,42 @@
+"""`log.jsonl` of a run: a record of loss and speed every few steps, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+LOG = "log.jsonl"
+
+
+def append(run: Path, record: dict[str, float]) -> None:
+    """Add a record."""
+    with (run / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def trim(run: Path, step: int) -> None:
+    """Drop what a killed run logged after the checkpoint that it goes on from: those steps are made again.
+
+    Lines that are cut off go, too.
+
+    Args:
+        run: folder of the run.
+        step: of the checkpoint.
+    """
+    path = run / LOG
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
+    if kept != lines:
+        partial = path.with_name(f".{LOG}.partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(path)
+
+
+def _step(line: str) -> float:
+    """The step of a record; infinity for what is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

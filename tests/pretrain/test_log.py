@@ -1,0 +1,37 @@
+"""The log of a run that was killed."""
+
+from pathlib import Path
+
+import pytest
+
+from pretrain.log import LOG, append, trim
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [(0, []), (2, [1, 2]), (9, [1, 2, 3]), (2.5, [1, 2])],
+    ids=["none", "some", "all", "between"],
+)
+def test_what_came_after_the_checkpoint_goes(step: float, left: list[int], tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        append(tmp_path, {"step": number, "loss": 0.5})
+    lines = (tmp_path / LOG).read_text().splitlines(keepends=True)
+    trim(tmp_path, step)  # type: ignore[arg-type]
+    assert (tmp_path / LOG).read_text() == "".join(lines[number - 1] for number in left)
+    assert [path.name for path in tmp_path.iterdir()] == [LOG]
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"step": 2, "lo', "nothing\n", '{"loss": 1}\n', "[1]\n", '{"step": 2}', "\x00\n"]
+)
+def test_lines_that_are_no_records_go(damage: str, tmp_path: Path) -> None:
+    append(tmp_path, {"step": 1})
+    whole = (tmp_path / LOG).read_text()
+    (tmp_path / LOG).write_text(whole + damage)
+    trim(tmp_path, 5)
+    assert (tmp_path / LOG).read_text() == whole
+
+
+def test_no_log_is_no_error(tmp_path: Path) -> None:
+    trim(tmp_path, 3)
+    assert not list(tmp_path.iterdir())
