@@ -1,7 +1,7 @@
-"""The training engine: one Lightning Trainer factory, one sampler, exact resume, a clean stop.
+"""The training engine: one Lightning Trainer factory, exact resume, a clean stop.
 
-Everything random in a run is a pure function of (seed, step, position), so a run that was stopped
-and resumed sees the same batches and ends with the same weights as one that was not.
+Everything random in a run is a pure function of (seed, step, position), see `pretrain.sampler`, so a run that
+was stopped and resumed sees the same batches and ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from pydantic import BeforeValidator, Field
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pretrain.check import Check, undisturbed
 from pretrain.config import Config
@@ -34,7 +32,6 @@ from pretrain.log import LOG, append, trim
 from pretrain.origin import git_commit, versions
 
 CHECKPOINT = "last.ckpt"
-Draw = tuple[int, int, int, int]  # seed, step, position in the batch, index of the sample
 
 
 class Optimizer(Config):
@@ -63,77 +60,6 @@ class Engine(Config):
     workers: int = 0
     checkpoint_minutes: float = 8.0
     log_every: int = 10
-
-
-class StepSampler(Sampler[list[Draw]]):
-    """Batches of draws for the steps `first_step .. steps - 1`: a pure function of the seed and the step.
-
-    The samples are visited in a new random order in each pass over the data, without regard to where
-    a step or a resumed run begins. All batches of a step together are what one large batch would be.
-
-    Args:
-        length: number of samples.
-        batch: samples in a batch, of one process.
-        steps: number of steps of the whole run.
-        seed: the run's seed.
-        first_step: the step to begin with (the number of steps already done).
-        rank, world: number of this process, and of all.
-        accumulate: batches in a step, of one process.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        first_step: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        accumulate: int = 1,
-    ) -> None:
-        self.length, self.batch, self.steps, self.seed = length, batch, steps, seed
-        self.first_step, self.rank, self.world, self.accumulate = first_step, rank, world, accumulate
-
-    def __len__(self) -> int:
-        # Of the whole run: Lightning counts the batches that a resumed run has behind it.
-        return self.steps * self.accumulate
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        orders: dict[int, np.ndarray] = {}
-        own = self.accumulate * self.batch
-        for step in range(self.first_step, self.steps):
-            draws = []
-            for position in range(self.rank * own, (self.rank + 1) * own):
-                epoch, place = divmod(step * self.world * own + position, self.length)
-                if epoch not in orders:
-                    orders = {e: o for e, o in orders.items() if e == epoch - 1}
-                    orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-                draws.append((self.seed, step, position, int(orders[epoch][place])))
-            yield from (draws[start : start + self.batch] for start in range(0, own, self.batch))
-
-
-def draw_rng(draw: Draw) -> np.random.Generator:
-    """The random generator of one draw: the same in every process and after every resume."""
-    seed, step, position, _ = draw
-    return np.random.default_rng([seed, step, position, 1])
-
-
-def loader(
-    dataset: Dataset[Any],
-    sampler: StepSampler,
-    workers: int,
-    collate: Callable[[list[Any]], Any] | None = None,
-) -> DataLoader[Any]:
-    """DataLoader over a data set whose `__getitem__` takes a `Draw`."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate,
-        persistent_workers=False,
-        pin_memory=torch.cuda.is_available(),
-    )
 
 
 def cosine_warmup(step: int, settings: Optimizer) -> float:
@@ -183,7 +109,8 @@ class RunCallback(Callback):
         settings: see `Engine`.
         batch: samples in a batch, of one process, for the throughput.
         max_minutes: stop (with a checkpoint) after so long; None: never.
-        report: called with a dict `step, steps, loss, learning_rate, samples_per_second, ...`.
+        report: called with a dict `step, steps, loss, learning_rate, samples_per_second, waiting, ...`;
+            `waiting` is the share of the time in which there was no batch to compute with.
         check: see `Check`. It leaves no trace in the run: random states and modes come back, and the
             throughput does not count its time.
     """
@@ -203,6 +130,7 @@ class RunCallback(Callback):
         self.out_of_time = False
         self.began = self.saved = self.reported = time.monotonic()
         self.step = self.first_step = self.reported_step = 0
+        self.free, self.waited = self.began, 0.0
         self.before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -217,13 +145,23 @@ class RunCallback(Callback):
         self.step = self.first_step = self.reported_step = trainer.global_step
         if self.step == 0:
             self.look(trainer, module)
+        self.free = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.waited += time.monotonic() - self.free
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if trainer.global_step != self.step:  # else in the middle of a step
+            self.after_step(trainer, module)
+        self.free = time.monotonic()
+
+    def after_step(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Report, stop, save and look, whatever is due."""
         step, now = trainer.global_step, time.monotonic()
-        if step == self.step:
-            return  # in the middle of a step
         self.step = step
         if step % self.settings.log_every == 0 or step == trainer.max_steps:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -236,10 +174,11 @@ class RunCallback(Callback):
                 **metrics,
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 "samples_per_second": samples / max(1e-9, now - self.reported),
+                "waiting": self.waited / max(1e-9, now - self.reported),
                 "minutes": minutes,
                 "minutes_left": minutes * (trainer.max_steps - step) / max(1, step - self.first_step),
             }
-            self.reported, self.reported_step = now, step
+            self.reported, self.reported_step, self.waited = now, step, 0.0
             if trainer.is_global_zero:
                 append(self.out, record)
                 if self.report:

@@ -23,20 +23,12 @@ from pretrain.catalogue import FILE, make_backbone
 from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, world_size
 from pretrain.draws import Draws
-from pretrain.engine import (
-    CHECKPOINT,
-    Draw,
-    RunCallback,
-    StepSampler,
-    loader,
-    make_optimizer,
-    make_trainer,
-    prepare_run,
-)
+from pretrain.engine import CHECKPOINT, RunCallback, make_optimizer, make_trainer, prepare_run
 from pretrain.errors import InputError
 from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.methods.base import Method
+from pretrain.sampler import Draw, StepSampler, loader
 from pretrain.settings import Data, PretrainConfig, schema
 from pretrain.weights import write_weights
 

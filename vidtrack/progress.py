@@ -80,13 +80,14 @@ def training_progress(
     def report(record: dict[str, float]) -> None:
         if quiet:
             return
-        shown = {"loss", "learning_rate", "samples_per_second", "step", "steps", "minutes", "minutes_left"}
+        shown = {"loss", "learning_rate", "samples_per_second", "waiting", "step", "steps", "minutes"}
+        shown |= {"minutes_left"}
         others = [f"{key} {value:.3f}" for key, value in record.items() if key not in shown]
         parts = [
             f"step {record['step']:.0f}/{record['steps']:.0f}",
             f"loss {record['loss']:.3f}",
             *others,
-            f"{record['samples_per_second']:.1f} {samples}/s",
+            f"{record['samples_per_second']:.1f} {samples}/s ({record['waiting']:.0%} waiting for data)",
             f"{record['minutes_left']:.0f} min left",
         ]
         print("  ".join(parts), flush=True)

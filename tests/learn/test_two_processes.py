@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pretrain.distributed import begin, rank, world_size
-from pretrain.engine import StepSampler
+from pretrain.sampler import StepSampler
 from vidtrack.learn.clips import ClipDataset, collate
 from vidtrack.learn.module import ColorizerTraining
 from vidtrack.learn.settings import TrackConfig

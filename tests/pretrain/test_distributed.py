@@ -22,11 +22,11 @@ from pretrain.distributed import (
     sync_batch_norm,
     world_size,
 )
-from pretrain.engine import StepSampler
 from pretrain.errors import InputError
 from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.run import ImageDataset, Pretraining, pretrain
+from pretrain.sampler import StepSampler
 from pretrain.settings import PretrainConfig, schema
 
 BATCH, SIDE, STEPS = 8, 16, 3  # of all processes together

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pretrain.engine import Optimizer, StepSampler, cosine_warmup, draw_rng
+from pretrain.engine import Optimizer, cosine_warmup
+from pretrain.sampler import StepSampler, draw_rng
 
 
 def test_a_resumed_sampler_goes_on_where_it_stopped() -> None:

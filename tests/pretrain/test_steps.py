@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,14 @@ from pretrain.check import undisturbed
 from pretrain.ema import EmaModel
 from pretrain.engine import (
     CHECKPOINT,
-    Draw,
     Engine,
     Optimizer,
     RunCallback,
-    StepSampler,
-    draw_rng,
-    loader,
     make_optimizer,
     make_trainer,
     steps_done,
 )
+from pretrain.sampler import Draw, StepSampler, draw_rng, loader
 
 STEPS = 5
 
@@ -156,7 +154,7 @@ def test_a_stop_is_between_steps_and_changes_nothing(tmp_path: Path, stop: int) 
 def test_throughput_counts_all_batches_and_no_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("pretrain.engine.time.monotonic", lambda: clock[0])
-    step, check = Tiny.training_step, Meddler.__call__
+    step, check, draw = Tiny.training_step, Meddler.__call__, StepSampler.__iter__
 
     def training_step(module: Tiny, batch: Tensor, batch_idx: int) -> Tensor:
         clock[0] += 0.5
@@ -166,10 +164,18 @@ def test_throughput_counts_all_batches_and_no_checks(tmp_path: Path, monkeypatch
         clock[0] += 100
         check(meddler, number)
 
+    def late(sampler: StepSampler) -> Iterator[list[Draw]]:
+        for draws in draw(sampler):
+            clock[0] += 0.25
+            yield draws
+
     monkeypatch.setattr(Tiny, "training_step", training_step)
     monkeypatch.setattr(Meddler, "__call__", slow)
+    monkeypatch.setattr(StepSampler, "__iter__", late)
     run(tmp_path / "run", batch=2, accumulate=3, meddle=2)
-    assert [record["samples_per_second"] for record in log(tmp_path / "run")] == pytest.approx([4.0] * STEPS)
+    records = log(tmp_path / "run")[1:-1]  # Lightning fetches one batch ahead
+    assert [record["samples_per_second"] for record in records] == pytest.approx([8 / 3] * (STEPS - 2))
+    assert [record["waiting"] for record in records] == pytest.approx([1 / 3] * (STEPS - 2))
 
 
 @pytest.mark.parametrize("meddle", [1, 2])

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from pretrain.config import Config
 from pretrain.device import choose_device, fast_dtype
-from pretrain.engine import Optimizer, StepSampler, loader, make_optimizer
+from pretrain.engine import Optimizer, make_optimizer
 from pretrain.errors import InputError
+from pretrain.sampler import StepSampler, loader
 from vidtrack.files import require_free
 from vidtrack.learn.clips import ClipDataset, Clips, collate, to_float
 from vidtrack.learn.cycle_accuracy import cycle_accuracy

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.config import Config
-from pretrain.engine import Draw, draw_rng
+from pretrain.sampler import Draw, draw_rng
 
 
 class Clips(Config):

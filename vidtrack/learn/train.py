@@ -13,9 +13,10 @@ import torch
 
 from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, world_size
-from pretrain.engine import CHECKPOINT, RunCallback, StepSampler, loader, make_trainer, prepare_run
+from pretrain.engine import CHECKPOINT, RunCallback, make_trainer, prepare_run
 from pretrain.errors import InputError
 from pretrain.origin import versions
+from pretrain.sampler import StepSampler, loader
 from vidtrack.files import write_json
 from vidtrack.learn.clips import ClipDataset, collate
 from vidtrack.learn.frames import list_videos
