@@ -29,6 +29,8 @@ __all__ = ["browser"]  # a fixture
 
 SIZE = 16
 
+WAITING = "share of the time without data"
+
 
 def images(count: int = 20, side: int = SIZE, names: tuple[str, ...] | None = None) -> ImageSet:
     pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
@@ -87,7 +89,7 @@ def test_a_run_has_it_all(run: Path) -> None:
     assert "arXiv 1803.07728" in paragraphs and "20 images of 16 x 16 pixels, 3 steps in " in paragraphs
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     curves = [title.split(",")[0].split(":")[0] for title in titles(page)]
-    assert curves == ["loss", "accuracy", "learning rate", "images per second"]
+    assert curves == ["loss", "accuracy", "learning rate", "images per second", WAITING]
     assert f"loss: over 3 steps, from {log[0]['loss']:.4g} to {log[2]['loss']:.4g}" in titles(page)
     pictures = decoded(page)
     assert len(pictures) == 4 and {media for media, _ in pictures} == {"data:image/png"}
@@ -226,7 +228,7 @@ def test_a_browser_draws_it(browser: str, run: Path, tmp_path: Path) -> None:
     page.write_bytes((run / "report.html").read_bytes())
     widths = [pixels.shape[1] for _, pixels in decoded(Page(page.read_text()))]
     light = verdict(browser, page)
-    assert light["images"] == widths and len(light["charts"]) == 4 and min(light["charts"]) > 1
+    assert light["images"] == widths and len(light["charts"]) == 5 and min(light["charts"]) > 1
     assert light["overflow"] == 0 and light["background"] == "rgb(246, 247, 249)"
     dark = verdict(browser, page, "--blink-settings=preferredColorScheme=0", width=500)
     assert dark["images"] == widths and min(dark["charts"]) > 1

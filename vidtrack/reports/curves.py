@@ -11,7 +11,7 @@ from typing import Any
 from vidtrack.reports.charts import POINTS, Series, line_chart
 
 COUNTS = {"step", "steps", "minutes", "minutes_left"}  # in a log, but no curves
-LAST = ("learning_rate", "samples_per_second")  # of the curves
+LAST = ("learning_rate", "samples_per_second", "waiting")  # of the curves
 RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 

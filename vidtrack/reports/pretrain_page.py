@@ -31,7 +31,11 @@ SHOWN = 12  # images that the method is asked about
 COMPARED = 480  # images among which the nearest are looked for
 SKIPPED = 50  # files that are named, of those that can't be read
 CODE = re.compile(r"`([^`]+)`")
-NAMES = {"learning_rate": "learning rate", "samples_per_second": "images per second"}
+NAMES = {
+    "learning_rate": "learning rate",
+    "samples_per_second": "images per second",
+    "waiting": "share of the time without data",
+}
 _OWN = """
 .text p{margin:0 0 10px;max-width:74ch}
 .text p:last-child{margin:0}

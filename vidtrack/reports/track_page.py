@@ -21,7 +21,11 @@ from vidtrack.reports.sheets import SHEETS, pictures_section
 from vidtrack.reports.track_pictures import track_pictures
 
 REPORT = "report.html"
-NAMES = {"learning_rate": "learning rate", "samples_per_second": "clips per second"}
+NAMES = {
+    "learning_rate": "learning rate",
+    "samples_per_second": "clips per second",
+    "waiting": "share of the time without data",
+}
 
 
 def write_page(
