@@ -62,7 +62,7 @@ class ResNet(ImageInput):
         if arch not in ARCHES:
             raise InputError(f"there is no backbone {arch!r}: choose one of {', '.join(ARCHES)}.")
         self.arch, self.last, self.stride_one = arch, last, tuple(stride_one)
-        self.stem_kind, self.share, self.padding = stem_kind, share, padding
+        self.stem_kind, self.share = stem_kind, share
         small = stem_kind == "small"
         widths = [round(width * share) for width in WIDTHS]
         self.conv1, self.bn1 = stem(3, widths[0], small), nn.BatchNorm2d(widths[0])
@@ -85,6 +85,11 @@ class ResNet(ImageInput):
             self.strides[name] = stride
             block: Any = layer[-1]
             self.channels[name] = (block.conv3 if hasattr(block, "conv3") else block.conv2).out_channels
+        self.set_padding(padding)
+
+    def set_padding(self, padding: Padding) -> None:
+        """Change what convolutions see beyond the edge; the weights stay as they are."""
+        self.padding = padding
         set_padding(self, padding)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

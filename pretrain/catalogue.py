@@ -85,15 +85,7 @@ def build_any(spec: str) -> Any:
         return TimmFeatures(name)
     if (kind == "random" and name) or spec in ARCHES or spec in SIZES:
         return _random(name or spec)
-    path = Path(spec)
-    if path.is_dir():
-        if not (path / FILE).is_file():
-            raise InputError(f"{path} holds no {FILE}: give the folder of a finished run, or a file.")
-        path = path / FILE
-    if not path.is_file():
-        raise InputError(
-            f"there is no backbone {spec!r}: give a file, the folder of a run, random:resnet18 or timm:NAME."
-        )
+    path = file_of(Path(spec))
     state, meta = read_weights(path)
     backbone: Any
     if meta.get("pair"):
@@ -107,6 +99,24 @@ def build_any(spec: str) -> Any:
     except RuntimeError as error:
         raise InputError(f"{path} is damaged: its weights don't fit what it says of itself.") from error
     return backbone
+
+
+def file_of(path: Path) -> Path:
+    """The backbone file that a user names: itself, or by the folder of the run that holds it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if path.is_dir():
+        if not (path / FILE).is_file():
+            raise InputError(f"{path} holds no {FILE}: give the folder of a finished run, or a file.")
+        return path / FILE
+    if not path.is_file():
+        raise InputError(
+            f"there is no backbone {str(path)!r}: give a file, the folder of a run, random:resnet18 or "
+            "timm:NAME."
+        )
+    return path
 
 
 def _random(spec: str) -> Any:

@@ -22,16 +22,19 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from pydantic import BeforeValidator, Field
+from torch.utils.data import Dataset
 
 from pretrain.check import Check, undisturbed
 from pretrain.config import Config
 from pretrain.device import fast_dtype
-from pretrain.distributed import world_size
+from pretrain.distributed import rank, world_size
 from pretrain.errors import InputError
 from pretrain.log import LOG, append, trim
 from pretrain.origin import git_commit, versions
+from pretrain.sampler import StepSampler, loader
 
 CHECKPOINT = "last.ckpt"
+Report = Callable[[dict[str, float]], None]  # a record of a run
 
 
 class Optimizer(Config):
@@ -121,7 +124,7 @@ class RunCallback(Callback):
         settings: Engine,
         batch: int,
         max_minutes: float | None,
-        report: Callable[[dict[str, float]], None] | None,
+        report: Report | None,
         check: Check | None = None,
     ) -> None:
         self.out, self.settings, self.batch = out, settings, batch
@@ -273,6 +276,47 @@ def make_trainer(
         use_distributed_sampler=False,
         default_root_dir=callback.out,
     )
+
+
+def fit(
+    module: L.LightningModule,
+    data: Dataset[Any],
+    collate: Callable[[list[Any]], Any],
+    optimizer: Optimizer,
+    engine: Engine,
+    seed: int,
+    callback: RunCallback,
+    device: torch.device,
+    first: int,
+) -> int:
+    """Take the steps of a run that are left, or load what a run without any has learned.
+
+    Args:
+        module: what is trained.
+        data: its `__getitem__` takes a `Draw`.
+        collate: makes a batch of samples.
+        optimizer, engine: settings of the run.
+        seed: of the draws.
+        callback: see `RunCallback`; its folder holds the checkpoint.
+        device: where to compute.
+        first: number of steps already done.
+
+    Returns:
+        The number of steps that are done now.
+    """
+    checkpoint = callback.out / CHECKPOINT
+    if first >= optimizer.steps:
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+        return first
+    length: int = len(data)  # type: ignore[arg-type]
+    sampler = StepSampler(
+        length, optimizer.batch, optimizer.steps, seed, first, rank(), world_size(), optimizer.accumulate
+    )
+    trainer = make_trainer(callback, optimizer, engine, device)
+    trainer.fit(
+        module, loader(data, sampler, engine.workers, collate), ckpt_path=str(checkpoint) if first else None
+    )
+    return trainer.global_step
 
 
 def steps_done(out: Path) -> int:

@@ -23,12 +23,12 @@ from pretrain.catalogue import FILE, make_backbone
 from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, world_size
 from pretrain.draws import Draws
-from pretrain.engine import CHECKPOINT, RunCallback, make_optimizer, make_trainer, prepare_run
+from pretrain.engine import RunCallback, fit, make_optimizer, prepare_run
 from pretrain.errors import InputError
 from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.methods.base import Method
-from pretrain.sampler import Draw, StepSampler, loader
+from pretrain.sampler import Draw
 from pretrain.settings import Data, PretrainConfig, schema
 from pretrain.weights import write_weights
 
@@ -179,25 +179,8 @@ def pretrain(
     module = Pretraining(method.to(memory_format=torch.channels_last), config, out)
     minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
     callback = RunCallback(out, config.engine, settings.batch, minutes, report)
-    if first < settings.steps:
-        data = ImageDataset(images.images)
-        sampler = StepSampler(
-            len(data),
-            settings.batch,
-            settings.steps,
-            config.seed,
-            first,
-            rank(),
-            world_size(),
-            settings.accumulate,
-        )
-        trainer = make_trainer(callback, settings, config.engine, where)
-        batches = loader(data, sampler, config.engine.workers, data.batch)
-        trainer.fit(module, batches, ckpt_path=str(out / CHECKPOINT) if first else None)
-        first = trainer.global_step
-    else:
-        state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+    data = ImageDataset(images.images)
+    first = fit(module, data, data.batch, settings, config.engine, config.seed, callback, where, first)
     done = first >= settings.steps
     if done and rank() == 0:
         _save(method, config, out)

@@ -17,6 +17,7 @@ from vidtrack.files import bundled_configs
 from vidtrack.learn import adapt as module
 from vidtrack.learn.adapt import Adapt, adapt, adapt_model
 from vidtrack.learn.adapted import adapted
+from vidtrack.learn.cycle_accuracy import CycleAccuracy
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import load_tracker, save_tracker
 from vidtrack.tracker import load
@@ -60,9 +61,9 @@ def scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> list[dict[st
     """Let `score` return these values in turn; the weights that it was given."""
     seen: list[dict[str, Tensor]] = []
 
-    def score(net: VideoColorizer, *_: Any) -> float:
+    def score(net: VideoColorizer, *_: Any) -> CycleAccuracy:
         seen.append(copied(net))
-        return values[len(seen) - 1]
+        return CycleAccuracy(values[len(seen) - 1], (), 0.0)
 
     monkeypatch.setattr(module, "score", score)
     return seen

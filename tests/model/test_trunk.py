@@ -296,12 +296,27 @@ def test_a_companion_adds_its_similarity_and_stays_as_it_is(tmp_path: Path, comp
 def test_only_networks_with_edges_take_padding(tmp_path: Path) -> None:
     spec = make_files(tmp_path, "pair")
     image = torch.full((1, 3, 32, 32), 0.4)
-    with torch.no_grad():
-        cells = last_map(make_trunk(spec, padding="replicate").eval(), image).flatten(2)
-    torch.testing.assert_close(cells, cells[..., :1].expand_as(cells), atol=1e-5, rtol=0)
+    model = changed_a_little(VideoColorizer(Model(backbone=spec, padding="replicate", head=(16, 8))))
+    save_tracker(tmp_path / "t.safetensors", model, {}, {}, torch.float32)
+    for known in (model, load_tracker(tmp_path / "t.safetensors").model):
+        with torch.no_grad():
+            cells = last_map(known.backbone, image).flatten(2)
+        torch.testing.assert_close(cells, cells[..., :1].expand_as(cells), atol=1e-5, rtol=0)
     spec = make_files(tmp_path, "transformer")
     with pytest.raises(InputError, match="another kind of network"):
         make_trunk(spec, padding="replicate")
+
+
+@torch.no_grad()
+def test_larger_cells_of_a_companion_lie_where_they_belong(tmp_path: Path) -> None:
+    """Its cells of 16 pixels reach beyond a frame of five rows and seven columns of 8."""
+    model = VideoColorizer(Model(companion=make_files(tmp_path, "transformer"), companion_weight=1.0)).eval()
+    image = torch.rand(1, 3, 40, 56)
+    found = model.embed(image)[:, model.channels :]
+    other = last_map(model.companion, image)
+    assert other.shape[2:] == (3, 4)
+    whole = F.interpolate(other, scale_factor=2, mode="bilinear", align_corners=False)[..., :5, :7]
+    torch.testing.assert_close(found, F.normalize(whole, dim=1) * 0.5**0.5)
 
 
 @pytest.mark.parametrize("damage", ["arch", "stem", "channels"])

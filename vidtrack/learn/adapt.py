@@ -11,37 +11,34 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from pretrain.config import Config
 from pretrain.device import choose_device, fast_dtype
-from pretrain.engine import Optimizer, make_optimizer
+from pretrain.engine import Optimizer, Report, make_optimizer
 from pretrain.errors import InputError
 from pretrain.sampler import StepSampler, loader
 from vidtrack.files import require_free
 from vidtrack.learn.clips import ClipDataset, Clips, collate, to_float
-from vidtrack.learn.cycle_accuracy import cycle_accuracy
 from vidtrack.learn.frames import build_cache
-from vidtrack.learn.held_out import ClipSet, HeldOut, choose_clips
+from vidtrack.learn.held_out import HeldOut, choose_clips
+from vidtrack.learn.index.build import Progress
 from vidtrack.learn.objectives.anchors import AnchorAssignment, Anchors
 from vidtrack.learn.objectives.base import Name, Objective, Views
 from vidtrack.learn.objectives.passes import weighted_losses
 from vidtrack.learn.settings import Data
+from vidtrack.learn.validate import score
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.stages import stages
 from vidtrack.model.tracker_file import is_tracker_file, load_tracker, save_tracker
 from vidtrack.tracker import DEFAULT, default_weights
-
-Report = Callable[[dict[str, float]], None]
 
 
 class Adapt(Config):
@@ -104,7 +101,7 @@ def adapt(
     device: str = "auto",
     overwrite: bool = False,
     report: Report | None = None,
-    decoding: Callable[[int, int], None] | None = None,
+    decoding: Progress | None = None,
 ) -> Adapted:
     """Let a tracker go on learning on a video, and write it to a tracker file.
 
@@ -162,13 +159,13 @@ def adapt_model(
     if clips is None:
         raise InputError(f"no stretch of the video has {settings.scored.frames} frames to be scored on.")
     model.eval().to(device).to(memory_format=torch.channels_last)  # batch norms keep their statistics
-    before = best = score(model, clips, settings)
+    before = best = score(model, clips, settings.temperature).mean
     kept, at = copy.deepcopy(model.state_dict()), 0
     checks = {round(settings.steps * (n + 1) / settings.checks) for n in range(settings.checks)}
     for step in _learn(model, list(videos), settings, device):
         if step not in checks:
             continue
-        now = score(model, clips, settings)
+        now = score(model, clips, settings.temperature).mean
         if report is not None:
             report({"step": step, "steps": settings.steps, "cycle_accuracy": now, "before": before})
         if now > best + (settings.margin if at == 0 else 0):
@@ -178,19 +175,9 @@ def adapt_model(
     return Adapted(before, best, at > 0, at, sum(len(video) for video in videos))
 
 
-@torch.no_grad()
-def score(model: VideoColorizer, clips: ClipSet, settings: Adapt) -> float:
-    """Cycle accuracy 0..1 of what the tracker compares, see `vidtrack.learn.cycle_accuracy`."""
-    where = next(model.parameters()).device
-
-    def embed(images: Tensor) -> Tensor:
-        return model.embed(images.contiguous(memory_format=torch.channels_last))
-
-    frames, windows = clips.frames.to(where), clips.windows.to(where)
-    return cycle_accuracy(embed, frames, windows, settings.temperature).mean
-
-
-def _learn(model: VideoColorizer, videos: list[np.ndarray], settings: Adapt, device: torch.device) -> Any:
+def _learn(
+    model: VideoColorizer, videos: list[np.ndarray], settings: Adapt, device: torch.device
+) -> Iterator[int]:
     """Take the steps; yields the number of each when it is done."""
     parts = stages(model.backbone)
     model.requires_grad_(False)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from pretrain.engine import Report
 from pretrain.errors import InputError
 from vidtrack import __version__
 from vidtrack.cache import video_hash
 from vidtrack.files import require_free, sha256
-from vidtrack.learn.adapt import Adapt, Adapted, Report, adapt, tracker_file
+from vidtrack.learn.adapt import Adapt, Adapted, adapt, tracker_file
+from vidtrack.learn.index.build import Progress
 from vidtrack.model.tracker_file import load_tracker
 
 FILE = "tracker.safetensors"
@@ -29,7 +32,7 @@ def adapted(
     *,
     device: str = "auto",
     report: Report | None = None,
-    decoding: Callable[[int, int], None] | None = None,
+    decoding: Progress | None = None,
 ) -> Iterator[tuple[Path, Adapted]]:
     """Context manager: the adapted tracker file of a video and what came of the adaptation.
 
@@ -69,6 +72,7 @@ def _known(path: Path) -> Adapted | None:
     """What came of an earlier adaptation; None if there was none, or its file is damaged."""
     try:
         record = load_tracker(path).training["adapted"]
+        os.utime(path.parent)  # what was used longest ago goes first
         return Adapted(**{name: record[name] for name in Adapted.__dataclass_fields__})
-    except (InputError, KeyError, TypeError):
+    except (InputError, OSError, KeyError, TypeError):
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.errors import InputError
-from vidtrack.learn.index.build import build_index
+from vidtrack.learn.index.build import Progress, build_index
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.index.table import table
 from vidtrack.learn.index.verdicts import counted
@@ -120,9 +120,9 @@ def build_cache(
     settings: Data,
     cache: Path,
     min_frames: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
-    indexing: Callable[[int, int], None] | None = None,
+    indexing: Progress | None = None,
     announce: Callable[[str], None] | None = None,
     threads: int | None = None,
 ) -> FrameCache:

@@ -12,24 +12,23 @@ from pathlib import Path
 import torch
 
 from pretrain.device import choose_device
-from pretrain.distributed import begin, first_alone, rank, world_size
-from pretrain.engine import CHECKPOINT, RunCallback, make_trainer, prepare_run
+from pretrain.distributed import begin, first_alone, rank
+from pretrain.engine import Report, RunCallback, fit, prepare_run
 from pretrain.errors import InputError
 from pretrain.origin import versions
-from pretrain.sampler import StepSampler, loader
 from vidtrack.files import write_json
 from vidtrack.learn.clips import ClipDataset, collate
 from vidtrack.learn.frames import list_videos
 from vidtrack.learn.held_out import ClipSet
+from vidtrack.learn.index.build import Progress
 from vidtrack.learn.module import ColorizerTraining
 from vidtrack.learn.settings import TrackConfig
-from vidtrack.learn.training_set import Progress, TrainingSet, read_training_set
+from vidtrack.learn.training_set import TrainingSet, read_training_set
 from vidtrack.learn.validate import PRODUCTS, Validator
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
 
 TRACKER, REPORT = "tracker.safetensors", "report.html"
-Report = Callable[[dict[str, float]], None]
 
 
 @dataclass
@@ -102,7 +101,7 @@ def train(
     footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
     if rank() == 0:
         write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in footage.skipped])
-        _require_same_videos(out / "videos.json", footage, resumed=first > 0)
+    first_alone(lambda: _require_same_videos(out / "videos.json", footage, resumed=first > 0))
     if not first:
         module.prepare(footage.videos)
 
@@ -121,24 +120,8 @@ def train(
         check = Validator(out, config.validation, module.best(), footage.clips, save, validated)
     minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
     callback = RunCallback(out, config.engine, settings.batch, minutes, report, check)
-    if first < settings.steps:
-        sampler = StepSampler(
-            len(footage.videos),
-            settings.batch,
-            settings.steps,
-            config.seed,
-            first,
-            rank(),
-            world_size(),
-            settings.accumulate,
-        )
-        batches = loader(ClipDataset(footage.videos, config.clips), sampler, config.engine.workers, collate)
-        trainer = make_trainer(callback, settings, config.engine, where)
-        trainer.fit(module, batches, ckpt_path=str(out / CHECKPOINT) if first else None)
-        first = trainer.global_step
-    else:
-        state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state)
+    data_set = ClipDataset(footage.videos, config.clips)
+    first = fit(module, data_set, collate, settings, config.engine, config.seed, callback, where, first)
     done = first >= settings.steps
     if done and rank() == 0:
         save(out / TRACKER, first)

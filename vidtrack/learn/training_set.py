@@ -10,10 +10,10 @@ import numpy as np
 
 from vidtrack.learn.frames import build_cache
 from vidtrack.learn.held_out import SPLIT, ClipSet, choose_clips, has_split, held_out
+from vidtrack.learn.index.build import Progress
 from vidtrack.learn.settings import TrackConfig
 
 VALIDATION_GB = 0.5  # of decoded frames
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

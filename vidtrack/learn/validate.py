@@ -64,6 +64,24 @@ class Validation(Config):
     davis: Davis = Davis()
 
 
+@torch.no_grad()
+def score(model: VideoColorizer, clips: ClipSet, temperature: float, tolerance: int = 1) -> CycleAccuracy:
+    """The cycle accuracy of what the tracker compares, see `cycle_accuracy`.
+
+    Args:
+        model: on the device where to compute; it is put into evaluation mode.
+        clips: see `vidtrack.learn.held_out`.
+        temperature, tolerance: see `cycle_accuracy`.
+    """
+    model.eval()
+    where = next(model.parameters()).device
+
+    def embed(images: Tensor) -> Tensor:
+        return model.embed(images.contiguous(memory_format=torch.channels_last))
+
+    return cycle_accuracy(embed, clips.frames.to(where), clips.windows.to(where), temperature, tolerance)
+
+
 class Validator:
     """Scores a model during its training and keeps its best weights; a `pretrain.check.Check`.
 
@@ -126,17 +144,9 @@ class Validator:
         if self.report is not None:
             self.report(record)
 
-    @torch.no_grad()
     def score(self) -> CycleAccuracy:
-        """The cycle accuracy of what the tracker compares; the model is put into evaluation mode."""
-        self.model.eval()
-        where = self._device()
-
-        def embed(images: Tensor) -> Tensor:
-            return self.model.embed(images.contiguous(memory_format=torch.channels_last))
-
-        settings, frames, windows = self.settings, self.clips.frames.to(where), self.clips.windows.to(where)
-        return cycle_accuracy(embed, frames, windows, settings.temperature, settings.tolerance)
+        """The cycle accuracy of the model as it is; it is put into evaluation mode."""
+        return score(self.model, self.clips, self.settings.temperature, self.settings.tolerance)
 
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -111,8 +112,11 @@ class VideoColorizer(nn.Module):
         own = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) * 0.5**0.5
         if companion is None:
             return own
-        if companion.shape[2:] != own.shape[2:]:
-            companion = F.interpolate(companion, own.shape[2:], mode="bilinear", align_corners=False)
+        ratio = cells_of(self.companion)[0] / self.stride
+        if ratio != 1:  # larger cells may reach beyond the image: what lies there is cut off again
+            size = [math.ceil(side * ratio) for side in companion.shape[2:]]
+            companion = F.interpolate(companion, size, mode="bilinear", align_corners=False)
+            companion = companion[..., : own.shape[2], : own.shape[3]]
         share = self.settings.companion_weight / (1 + self.settings.companion_weight)
         other = F.normalize(companion, dim=1).to(own.dtype)
         return torch.cat([own * (1 - share) ** 0.5, other * share**0.5], dim=1)

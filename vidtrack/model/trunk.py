@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.backbones import ARCHES, Layer, Padding, ResNet, build
-from pretrain.catalogue import FILE, build_any
+from pretrain.catalogue import build_any, file_of
 from pretrain.errors import InputError
 from pretrain.inputs import Input
 from pretrain.pair import Pair
-from pretrain.resnet import set_padding
 from pretrain.vit import SIZES, ViT
 from pretrain.weights import read_weights
 
@@ -81,13 +80,18 @@ class Halves(nn.Module):
         self.channels = 2 * self.light.channels[self.light.last]
         self.described = pair.description()
 
+    def set_padding(self, padding: Padding) -> None:
+        """See `ResNet.set_padding`."""
+        for half in (self.light, self.colour):
+            half.set_padding(padding)
+
     def forward(self, images: Tensor) -> Tensor:
         """RGB `[N, 3, H, W]` in 0..1 to `[N, C, H/8, W/8]`, lightness first."""
         return torch.cat([last_map(half, images) for half in (self.light, self.colour)], dim=1)
 
     def description(self) -> dict[str, Any]:
         """What a tracker file says of it."""
-        return self.described
+        return {**self.described, "padding": self.light.padding}
 
 
 def last_map(trunk: nn.Module, images: Tensor) -> Tensor:
@@ -136,11 +140,9 @@ def make_trunk(
     else:
         trunk = _of_file(Path(spec))
     if padding is not None:
-        if isinstance(trunk, ResNet):
-            trunk.padding = padding
-        elif not isinstance(trunk, Halves):
+        if not isinstance(trunk, ResNet | Halves):
             raise InputError(f"model.padding={padding} is for ResNets: {spec} is another kind of network.")
-        set_padding(trunk, padding)
+        trunk.set_padding(padding)
     return trunk
 
 
@@ -186,7 +188,9 @@ def rebuild_trunk(described: dict[str, Any]) -> nn.Module:
     if name := described.get("timm"):
         return timm_backbone(f"timm:{name}", name, pretrained=False)
     if described.get("pair"):
-        return Halves(Pair(described["arch"], described["stem"], described["share"]))
+        halves = Halves(Pair(described["arch"], described["stem"], described["share"]))
+        halves.set_padding(described["padding"])
+        return halves
     if described["arch"] in SIZES:
         return Tokens(ViT(described["arch"], described["patch"], described["size"], described["input"]))
     last, stride_one = end_of(described["stem"])
@@ -223,15 +227,7 @@ def end_of(stem: Any) -> tuple[Layer, tuple[str, ...]]:
 
 
 def _of_file(path: Path) -> nn.Module:
-    if path.is_dir():
-        if not (path / FILE).is_file():
-            raise InputError(f"{path} holds no {FILE}: give the folder of a finished run, or a file.")
-        path = path / FILE
-    if not path.is_file():
-        raise InputError(
-            f"there is no backbone {str(path)!r}: give a file, the folder of a run, {', '.join(ARCHES)}, "
-            "random:NAME or timm:NAME."
-        )
+    path = file_of(path)
     state, meta = read_weights(path)
     if not meta and any(PADDED.search(key) for key in state):
         return _padded_resnet(state, path)
