@@ -1,0 +1,80 @@
+"""What is learned from and what is validated on never mix."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vidtrack.learn.held_out import held_out
+from vidtrack.learn.settings import TrackConfig
+from vidtrack.learn.training_set import read_training_set
+from vidtrack.video import VideoWriter
+
+NAMES = [f"{number}.mp4" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for seed, name in enumerate(NAMES):
+        rng = np.random.default_rng(seed)
+        with VideoWriter(folder / name, 48, 40, Fraction(6)) as writer:
+            for frame in rng.integers(0, 256, (5, 5, 6, 3), dtype=np.uint8):
+                writer.write(frame.repeat(8, 0).repeat(8, 1))
+    return folder
+
+
+def config(**data: Any) -> TrackConfig:
+    index = {"cuts": None, "static": None, "bars": None, "duplicates": None}
+    return TrackConfig.model_validate(
+        {
+            "data": {"short_side": 40, "cache_gb": 0.01, "index": index, **data},
+            "clips": {"frames": 2, "crop": 32},
+            "validation": {"clips": {"clips": 12, "frames": 2, "gap": 1}},
+        }
+    )
+
+
+def write_table(folder: Path) -> None:
+    rows = [f"{name},{'val' if name in NAMES[:3] else 'train'}" for name in NAMES]
+    (folder / "clips.csv").write_text("\n".join(["file,split", *rows]))
+
+
+@pytest.mark.parametrize("split", ["train", None, "val"])
+def test_a_split_for_validation(split: str | None, videos: Path, tmp_path: Path) -> None:
+    write_table(videos)
+    told: list[str] = []
+    try:
+        found = read_training_set(videos, config(split=split), tmp_path, announce=told.append)
+    finally:
+        (videos / "clips.csv").unlink()
+    unseen = set() if found.clips is None else set(found.clips.names)
+    assert not unseen & set(found.names) and len(found.videos) == len(found.names)
+    if split == "train":
+        assert set(found.names) == set(NAMES[3:]) and unseen == set(NAMES[:3])
+    elif split is None:  # all are learned from but for what a hash holds out
+        assert unseen == held_out(NAMES) and set(found.names) == set(NAMES) - unseen
+    else:
+        assert set(found.names) == set(NAMES[:3]) and found.clips is None
+        assert any("no validation" in line for line in told)
+
+
+def test_without_a_table_one_video_in_ten_is_held_out(videos: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    found = read_training_set(videos, config(), tmp_path, announce=told.append)
+    assert found.clips is not None and len(found.clips.frames) == 12
+    (unseen,) = set(found.clips.names)
+    assert set(found.names) == set(NAMES) - {unseen}
+    assert any(unseen in line for line in told)
+    again = read_training_set(videos, config(), tmp_path)
+    assert again.names == found.names
+    assert all(np.array_equal(a, b) for a, b in zip(again.videos, found.videos, strict=True))
+
+
+def test_one_video_is_learned_from_without_validation(videos: Path, tmp_path: Path) -> None:
+    found = read_training_set(videos / NAMES[0], config(), tmp_path)
+    assert set(found.names) == {NAMES[0]} and found.clips is None
