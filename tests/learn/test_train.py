@@ -19,6 +19,7 @@ from vidtrack.learn.frames import build_cache, sampled_frames, segments, shares
 from vidtrack.learn.settings import Data, TrackConfig
 from vidtrack.learn.train import train
 from vidtrack.model.embedder import NetworkEmbedder
+from vidtrack.model.tracker_file import load_tracker
 from vidtrack.tracker import load
 from vidtrack.video import VideoWriter
 
@@ -77,6 +78,31 @@ def test_a_stopped_run_ends_with_the_same_weights(videos: Path, tmp_path: Path) 
     assert (tmp_path / "whole" / "tracker.safetensors").stat().st_mtime_ns == before
     tracker = load(tmp_path / "whole" / "tracker.safetensors", device="cpu")
     assert tracker.settings.radius == 12
+
+
+def test_a_run_goes_on_from_a_tracker(videos: Path, tmp_path: Path) -> None:
+    train(videos, config(), tmp_path / "first", device="cpu")
+    still = {"steps": 1, "batch": 2, "warmup_steps": 1, "learning_rate": 1e-9, "weight_decay": 0.0}
+    values = config(optimizer=still).model_dump() | {"tracker": str(tmp_path / "first"), "model": {}}
+    train(videos, TrackConfig.model_validate(values), tmp_path / "second", device="cpu")
+    one, two = (load_file(tmp_path / run / "tracker.safetensors") for run in ("first", "second"))
+    for key in one:  # backbone and head; only the statistics of a step at no rate have moved
+        moves = "running" in key or "num_batches" in key
+        assert moves or torch.allclose(one[key].float(), two[key].float(), rtol=0, atol=1e-8), key
+    assert any(not torch.equal(one[key], two[key]) for key in one)
+    record = load_tracker(tmp_path / "second" / "tracker.safetensors").training
+    assert record["began_from"]["steps"] == 4 and str(tmp_path) not in json.dumps(record)
+    with pytest.raises(InputError, match="settings of model"):
+        train(
+            videos,
+            TrackConfig.model_validate(values | {"model": {"head": [16, 8]}}),
+            tmp_path / "third",
+            device="cpu",
+        )
+    with pytest.raises(InputError, match="can't learn"):
+        train(
+            videos, TrackConfig.model_validate(values | {"tracker": "lab"}), tmp_path / "third", device="cpu"
+        )
 
 
 @pytest.mark.parametrize("stop", [2, 5, 7])

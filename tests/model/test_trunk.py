@@ -333,3 +333,17 @@ def test_a_tracker_file_that_describes_no_backbone(tmp_path: Path, damage: str) 
     save_file(state, tmp_path / "t.safetensors", metadata={"vidtrack": json.dumps(record)})
     with pytest.raises(InputError, match=r"t\.safetensors is damaged"):
         load_tracker(tmp_path / "t.safetensors")
+
+
+def test_half_the_channels_survive_a_tracker_file(tmp_path: Path) -> None:
+    model = VideoColorizer(Model(share=0.5, head=(16, 8))).eval()
+    whole = VideoColorizer(Model(head=(16, 8)))
+    images = torch.rand(1, 3, 32, 40)
+    assert model.embed(images).shape == (1, 128, 4, 5)
+    assert whole.embed(images).shape == (1, 256, 4, 5)
+    save_tracker(tmp_path / "t.safetensors", model, {}, {}, torch.float32)
+    again = load_tracker(tmp_path / "t.safetensors").model
+    assert again.settings.share == 0.5
+    assert torch.equal(model.embed(images), again.embed(images))
+    with pytest.raises(InputError, match=r"model\.share=0\.5 is for resnet18"):
+        make_trunk("random:resnet18", share=0.5)

@@ -21,6 +21,9 @@ def train(
         str | None,
         typer.Option(help="Pretrained backbone: run or file of vidtrack pretrain, checkpoint, or timm:NAME."),
     ] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="Tracker to go on from: default, a file, or a finished run.")
+    ] = None,
     config: Annotated[
         str, typer.Option(help="Bundled name such as track/laptop, or a path.")
     ] = "track/laptop",
@@ -46,6 +49,7 @@ def train(
             torch.set_num_threads(threads)
         changes = [
             *([] if backbone is None else [f"model.backbone={json.dumps(backbone)}"]),
+            *([] if tracker is None else [f"tracker={json.dumps(tracker)}"]),
             *(overrides or []),
         ]
         settings = load_config(TrackConfig, config, changes, bundled_configs())

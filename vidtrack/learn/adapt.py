@@ -34,11 +34,12 @@ from vidtrack.learn.objectives.anchors import AnchorAssignment, Anchors
 from vidtrack.learn.objectives.base import Name, Objective, Views
 from vidtrack.learn.objectives.passes import weighted_losses
 from vidtrack.learn.settings import Data
+from vidtrack.learn.start import tracker_file
 from vidtrack.learn.validate import score
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.stages import stages
-from vidtrack.model.tracker_file import is_tracker_file, load_tracker, save_tracker
-from vidtrack.tracker import DEFAULT, default_weights
+from vidtrack.model.tracker_file import load_tracker, save_tracker
+from vidtrack.tracker import DEFAULT
 
 
 class Adapt(Config):
@@ -206,19 +207,3 @@ def _learn(
         schedule.step()
         optimizer.zero_grad()
         yield step + 1
-
-
-def tracker_file(tracker: str) -> Path:
-    """The tracker file that a user names.
-
-    Raises:
-        InputError: it is none, or a tracker that can't learn.
-    """
-    path = default_weights() if tracker == DEFAULT else Path(tracker)
-    if path.is_dir():
-        path = path / "tracker.safetensors"
-    if not path.is_file() or not is_tracker_file(path):
-        raise InputError(
-            f"--tracker {tracker} can't learn: give default, or a file or finished run of vidtrack train."
-        )
-    return path

@@ -16,8 +16,9 @@ from pretrain.errors import InputError
 from vidtrack import __version__
 from vidtrack.cache import video_hash
 from vidtrack.files import require_free, sha256
-from vidtrack.learn.adapt import Adapt, Adapted, adapt, tracker_file
+from vidtrack.learn.adapt import Adapt, Adapted, adapt
 from vidtrack.learn.index.build import Progress
+from vidtrack.learn.start import tracker_file
 from vidtrack.model.tracker_file import load_tracker
 
 FILE = "tracker.safetensors"

@@ -17,6 +17,7 @@ from vidtrack.learn.objectives import OBJECTIVES
 from vidtrack.learn.objectives.base import Views
 from vidtrack.learn.objectives.passes import weighted_losses
 from vidtrack.learn.settings import TrackConfig
+from vidtrack.learn.start import read_start
 from vidtrack.learn.transfer import frozen_modules, rate_groups
 from vidtrack.model.colorizer import VideoColorizer
 
@@ -31,17 +32,20 @@ class ColorizerTraining(L.LightningModule):
 
     Attributes:
         model: what is learned.
+        began_from: what the tracker that it goes on from says of its own training; None: there is none.
         objectives: those of `config.objectives`, by name.
         average: of the model's weights, see `pretrain.ema.Ema`; None without one.
 
     Raises:
-        InputError: the backbone can't be had, or has fewer stages than are to be frozen.
+        InputError: the backbone or tracker can't be had, or has fewer stages than are to be frozen.
     """
 
     def __init__(self, config: TrackConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = VideoColorizer(config.model)
+        start = None if config.tracker is None else read_start(config.tracker, config.model)
+        self.began_from = None if start is None else start.training
+        self.model = VideoColorizer(config.model) if start is None else start.model.train()
         if world_size() > 1:
             sync_batch_norm(self.model)
         self.frozen = frozen_modules(self.model, config.transfer)

@@ -40,11 +40,13 @@ class TrackConfig(Config):
     """The whole config of a run of `vidtrack train`.
 
     `objectives` are the names of those to learn by, each with its weight in the loss, above 0; the
-    settings of each stand in a section of its name.
+    settings of each stand in a section of its name. `tracker` is one to go on from (see
+    `vidtrack.learn.start`), which has a model of its own.
     """
 
     objectives: Weights = Field(default={"anchors": 1.0}, min_length=1)
     seed: int = 0
+    tracker: str | None = None
     data: Data = Data()
     clips: Clips = Clips()
     model: Model = Model()

@@ -107,12 +107,14 @@ def train(
 
     def save(path: Path, step: int) -> None:
         record = {
-            "config": config.model_dump(mode="json", exclude={"data": {"cache"}}),
+            "config": config.model_dump(mode="json", exclude={"data": {"cache"}, "tracker": True}),
             "videos": len(set(footage.names)),
             "frames": sum(len(video) for video in footage.videos),
             "steps": step,
             "versions": versions(),
         }
+        if module.began_from is not None:
+            record["began_from"] = module.began_from
         save_tracker(path, module.best(), config.propagation.model_dump(mode="json"), record)
 
     check = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,16 @@ from pretrain.backbones import Padding
 from pretrain.config import Config
 from vidtrack.model.trunk import cells_of, last_map, make_trunk, rebuild_trunk
 
+Channels = Annotated[int, Field(ge=1, le=8192)]  # what a file asks for is not just allocated
+
 
 class Model(Config):
     """Settings of `VideoColorizer`.
 
     `backbone` is a name, a backbone file, the folder of a run of `vidtrack pretrain`, or `timm:NAME` (see
     `vidtrack.model.trunk.make_trunk`); `input` is "rgb", or "l" for models that learn from gray video, and
-    with `zero_init` each residual block starts as identity, both of networks that begin with random weights;
+    with `zero_init` each residual block starts as identity, `share` is the share of the standard number of
+    channels (0.5: half of them, a quarter of the work), all of ResNets that begin with random weights;
     `padding` is what convolutions see beyond the edge of the image (see `pretrain.backbones.ResNet`; null:
     what the backbone file says, else zeros). `head` holds the hidden and output channels of the projection;
     `embedding` says what the tracker compares: the trunk's features ("layer3"), the head's output, or both.
@@ -33,11 +36,12 @@ class Model(Config):
     backbone: str = "resnet18"
     input: Literal["rgb", "l"] = "rgb"
     zero_init: bool = True
+    share: float = Field(default=1.0, gt=0, le=1)
     padding: Padding | None = None
-    head: tuple[int, int] = (256, 128)
+    head: tuple[Channels, Channels] = (256, 128)
     embedding: Literal["layer3", "head", "concat"] = "layer3"
     companion: str | None = None
-    companion_weight: float = Field(default=1.0, gt=0)
+    companion_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 class VideoColorizer(nn.Module):
@@ -65,7 +69,9 @@ class VideoColorizer(nn.Module):
         self.backbone: Any = (
             rebuild_trunk(trunks["backbone"])
             if trunks
-            else make_trunk(settings.backbone, settings.input, settings.zero_init, settings.padding)
+            else make_trunk(
+                settings.backbone, settings.input, settings.zero_init, settings.padding, settings.share
+            )
         )
         self.stride, self.channels = cells_of(self.backbone)
         hidden, out = settings.head

@@ -108,7 +108,11 @@ def cells_of(trunk: Any) -> tuple[int, int]:
 
 
 def make_trunk(
-    spec: str, input: Input = "rgb", zero_init: bool = False, padding: Padding | None = None
+    spec: str,
+    input: Input = "rgb",
+    zero_init: bool = False,
+    padding: Padding | None = None,
+    share: float = 1.0,
 ) -> nn.Module:
     """The trunk that a user names.
 
@@ -123,15 +127,18 @@ def make_trunk(
         spec: "resnet18" and its like (random weights), a backbone file, the folder of a run of
             `vidtrack pretrain`, a foreign checkpoint of a ResNet, `random:NAME`, `timm:NAME` or
             `timm:NAME@PATH`.
-        input, zero_init: of a network that begins with random weights, see `ResNet`.
+        input, zero_init, share: of a ResNet that begins with random weights, see `ResNet`.
         padding: see `ResNet`; None: what a file says, else zeros.
 
     Raises:
-        InputError: there is no such thing, it can't be read, it is no backbone, or `padding` is given for a
-            network without such edges.
+        InputError: there is no such thing, it can't be read, it is no backbone, `padding` is given for a
+            network without such edges, or `share` for one that has its own number of channels.
     """
     if spec in ARCHES:
-        return ResNet(spec, "layer3", ("layer3",), input, zero_init, padding=padding or "zeros")
+        own = padding or "zeros"
+        return ResNet(spec, "layer3", ("layer3",), input, zero_init, share=share, padding=own)
+    if share != 1:
+        raise InputError(f"model.share={share:g} is for {', '.join(ARCHES)} alone: {spec} has its channels.")
     kind, _, _name = spec.partition(":")
     if kind == "timm" and not Path(spec).exists():
         trunk = timm_trunk(spec)

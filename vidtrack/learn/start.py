@@ -1,0 +1,43 @@
+"""A tracker that goes on learning: where a run, or an adaptation to a video, begins from one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pretrain.errors import InputError
+from vidtrack.model.colorizer import Model
+from vidtrack.model.tracker_file import TrackerFile, is_tracker_file, load_tracker
+from vidtrack.tracker import DEFAULT, default_weights
+
+
+def tracker_file(tracker: str) -> Path:
+    """The tracker file that a user names: "default", a file, or the folder of a run of `vidtrack train`.
+
+    Raises:
+        InputError: it is none, or a tracker that can't learn.
+    """
+    path = default_weights() if tracker == DEFAULT else Path(tracker)
+    if path.is_dir():
+        path = path / "tracker.safetensors"
+    if not path.is_file() or not is_tracker_file(path):
+        raise InputError(
+            f"--tracker {tracker} can't learn: give default, or a file or finished run of vidtrack train."
+        )
+    return path
+
+
+def read_start(tracker: str, model: Model) -> TrackerFile:
+    """The tracker that a run of `vidtrack train` goes on from.
+
+    Args:
+        tracker: see `tracker_file`.
+        model: of the run's config: the tracker's own settings count, so nothing may be chosen there.
+
+    Raises:
+        InputError: see `tracker_file`; or something is chosen there.
+    """
+    if model != Model():
+        raise InputError(
+            "the config has settings of model, and a tracker to go on from, which has its own: drop either."
+        )
+    return load_tracker(tracker_file(tracker))
