@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pretrain.checkpoint import require_finite
 from pretrain.errors import InputError
 from pretrain.inputs import IMAGENET_MEAN, IMAGENET_STD, ImageInput, Input, channels_of
 from pretrain.resnet import BLOCKS, WIDTHS, initialise, layers, set_padding, stem
@@ -24,6 +25,7 @@ Stem = Literal["standard", "small"]
 Padding = Literal["zeros", "reflect", "replicate"]
 LAYERS: tuple[Layer, ...] = ("layer1", "layer2", "layer3", "layer4")
 ARCHES = tuple(BLOCKS)
+SHARES = (1 / 32, 4.0)  # two channels to 256 in the first layer: what a file asks for is not just allocated
 
 
 class ResNet(ImageInput):
@@ -38,7 +40,7 @@ class ResNet(ImageInput):
         zero_init: the last batch norm of each block starts at zero, so that a block starts as identity.
         stem_kind: "small": a 3x3 convolution with stride 1 and no pooling, for images of about 32 pixels, as
             is usual on CIFAR (Chen et al. 2020, arXiv 2002.05709).
-        share: of the standard number of channels, such as 0.5.
+        share: of the standard number of channels, such as 0.5; within `SHARES`.
         padding: what convolutions see beyond the edge of the image. Zeros tell a cell how far from the edge
             it is; with the other two, which continue the image, all cells of an even picture are the same.
 
@@ -61,6 +63,8 @@ class ResNet(ImageInput):
         super().__init__(input)
         if arch not in ARCHES:
             raise InputError(f"there is no backbone {arch!r}: choose one of {', '.join(ARCHES)}.")
+        if not SHARES[0] <= share <= SHARES[1]:
+            raise InputError(f"a {arch} can't have {share:g} of its channels: choose from 1/32 to 4.")
         self.arch, self.last, self.stride_one = arch, last, tuple(stride_one)
         self.stem_kind, self.share = stem_kind, share
         small = stem_kind == "small"
@@ -176,8 +180,29 @@ def build(
             f"{path} doesn't fit {arch}: {len(missing)} tensors missing, {len(wrong)} of another shape "
             f"(first: {(missing + wrong)[0]}); give a checkpoint of a standard {arch}."
         )
+    require_finite(kept, path)
     backbone.load_state_dict(kept, strict=False)
     for name in ("mean", "std"):
         if name in meta:
-            getattr(backbone, name).copy_(torch.tensor(meta[name]).view(-1, 1, 1))
+            set_statistics(backbone, name, meta[name], str(path))
     return backbone
+
+
+def set_statistics(backbone: ImageInput, name: str, values: list[float], where: str) -> None:
+    """Give a backbone the normalisation that a file says.
+
+    Args:
+        backbone: whose buffer is changed.
+        name: "mean" or "std".
+        values: one for each channel.
+        where: what the user calls the file, for errors.
+
+    Raises:
+        InputError: as many values as channels are needed.
+    """
+    buffer: Tensor = getattr(backbone, name)
+    if len(values) != len(buffer):
+        raise InputError(
+            f"{where} is damaged: its {name} has {len(values)} values for {len(buffer)} channels."
+        )
+    buffer.copy_(torch.tensor(values).view(-1, 1, 1))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from pretrain.backbones import ARCHES, ResNet, build
+from pretrain.checkpoint import load_exactly
 from pretrain.config import Config
 from pretrain.errors import InputError
 from pretrain.inputs import Input
@@ -17,7 +18,7 @@ from pretrain.vit import BARE, SIZES, TimmFeatures, ViT
 from pretrain.weights import read_weights
 
 SMALL = 64  # pixels: up to this size of images the small stem and small patches are chosen
-RANDOM = re.compile(r"(.*?)(-small)?(?:#(\d+))?$")
+RANDOM = re.compile(r"(.*?)(-small)?(?:#([0-9]{1,18}))?\Z", re.DOTALL)
 FILE = "backbone.safetensors"  # in the folder of a run
 
 
@@ -88,16 +89,16 @@ def build_any(spec: str) -> Any:
     path = file_of(Path(spec))
     state, meta = read_weights(path)
     backbone: Any
-    if meta.get("pair"):
-        backbone = Pair(meta["arch"], meta["stem"], meta["share"])
-    elif meta.get("arch") in SIZES:
-        backbone = ViT(meta["arch"], meta["patch"], meta["size"], meta["input"])
-    else:
-        return build(str(path))
     try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(f"{path} is damaged: its weights don't fit what it says of itself.") from error
+        if meta.get("pair"):
+            backbone = Pair(meta["arch"], meta["stem"], meta["share"])
+        elif meta.get("arch") in SIZES:
+            backbone = ViT(meta["arch"], meta["patch"], meta["size"], meta["input"])
+        else:
+            return build(str(path))
+    except KeyError as error:
+        raise InputError(f"{path} is damaged: it doesn't say the {error.args[0]} of its network.") from error
+    load_exactly(backbone, state, path)
     return backbone
 
 

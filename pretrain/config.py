@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pretrain.errors import InputError
+
+LARGEST = 100_000  # bytes of a config, and values in it: a few dozen are usual
+BRACKETS = 500  # that open: the time that YAML takes for nested ones grows with the square of their number
+# YAML's own errors, and those of Python's numbers, dates and stack, which it lets through.
+INVALID = (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError, AttributeError)
 
 
 class Config(BaseModel):
@@ -29,11 +35,12 @@ def find_config(name: str, bundled: Path) -> Path:
         InputError: neither exists; the message lists the bundled names.
     """
     for path in (Path(name), bundled / f"{name}.yaml"):
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError):  # a name too long for a file
+            if path.is_file():
+                return path
     names = sorted(p.relative_to(bundled).with_suffix("").as_posix() for p in bundled.rglob("*.yaml"))
     raise InputError(
-        f"there is no config {name!r}: give the path of a YAML file or one of {', '.join(names)}."
+        f"there is no config {_short(name)!r}: give the path of a YAML file or one of {', '.join(names)}."
     )
 
 
@@ -54,10 +61,7 @@ def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: P
             wrong type.
     """
     path = find_config(name, bundled)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    values = read_yaml(path) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold `key: value` lines, not {type(values).__name__}.")
     for override in overrides:
@@ -66,6 +70,62 @@ def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: P
         return schema.model_validate(values)
     except ValidationError as error:
         raise InputError(f"config {name}: {_explain(schema, error)}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file: plain values, lists and mappings, never objects.
+
+    Raises:
+        InputError: it can't be read, is no YAML, or is larger than any config.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise InputError(f"{path} is larger than any config: give a YAML file of `key: value` lines.")
+        return _parsed(content.decode("utf-8"))
+    except InputError:
+        raise
+    except (OSError, *INVALID) as error:
+        raise InputError(f"{path} is not valid YAML: {_reason(error)}.") from error
+
+
+def _parsed(text: str) -> Any:
+    """Plain values of YAML; raises one of `INVALID`, also for aliases that grow without end."""
+    if text.count("[") + text.count("{") > BRACKETS:
+        raise ValueError("it holds too many brackets")
+    value = yaml.safe_load(text)
+    waiting, seen = [value], 0
+    while waiting:
+        seen += 1
+        if seen > LARGEST:
+            raise ValueError("its aliases make it too large")
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, (list, tuple, set)):
+            waiting += one
+        elif isinstance(one, int) and abs(one) >= 1 << 63:
+            raise ValueError("it holds a number that is larger than any setting")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return _short(" ".join(str(error).split()).rstrip(".") or type(error).__name__)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _short(repr(value))
+    except RecursionError:
+        return f"a {type(value).__name__} in many others"
+
+
+def _short(text: str) -> str:
+    """As much of a text as a message has room for."""
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _set(values: dict[str, Any], override: str, schema: type[BaseModel]) -> None:
@@ -82,18 +142,18 @@ def _set(values: dict[str, Any], override: str, schema: type[BaseModel]) -> None
         if not isinstance(values, dict):
             raise InputError(f"{override!r}: {parent} is a single value, it has no keys below it.")
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{override!r}: {text!r} is not a valid YAML value.") from error
+        values[last] = _parsed(text)
+    except INVALID as error:
+        raise InputError(f"{_short(override)!r}: {_short(text)!r} is not a valid YAML value.") from error
 
 
 def _explain(schema: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
     names = [str(part) for part in first["loc"]]
     unknown = first["type"] == "extra_forbidden" or names[-1:] == ["[key]"]  # the latter: of a mapping
-    key = ".".join(name for name in names if name != "[key]")
+    key = _short(".".join(name for name in names if name != "[key]"))
     if not unknown:
-        return f"{key or 'the whole'}: {first['msg']} (got {first['input']!r})."
+        return f"{key or 'the whole'}: {first['msg']} (got {_shown(first['input'])})."
     valid = _keys(schema)
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(valid)}."

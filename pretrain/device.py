@@ -18,6 +18,13 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """What `engine.precision` means: "bf16", "32", or "auto", which is the faster one."""
+    if name == "auto":
+        return fast_dtype(device)
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
 def choose_device(name: str) -> torch.device:
     """The device that `--device auto|cpu|cuda|mps` means.
 

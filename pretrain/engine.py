@@ -6,15 +6,14 @@ was stopped and resumed sees the same batches and ends with the same weights as 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,14 +25,13 @@ from torch.utils.data import Dataset
 
 from pretrain.check import Check, undisturbed
 from pretrain.config import Config
-from pretrain.device import fast_dtype
+from pretrain.device import choose_precision
 from pretrain.distributed import rank, world_size
-from pretrain.errors import InputError
-from pretrain.log import LOG, append, trim
-from pretrain.origin import git_commit, versions
+from pretrain.folder import CHECKPOINT
+from pretrain.interrupts import Handlers
+from pretrain.log import append
 from pretrain.sampler import StepSampler, loader
 
-CHECKPOINT = "last.ckpt"
 Report = Callable[[dict[str, float]], None]  # a record of a run
 
 
@@ -115,7 +113,11 @@ class RunCallback(Callback):
         report: called with a dict `step, steps, loss, learning_rate, samples_per_second, waiting, ...`;
             `waiting` is the share of the time in which there was no batch to compute with.
         check: see `Check`. It leaves no trace in the run: random states and modes come back, and the
-            throughput does not count its time.
+            throughput does not count its time. Where it was due when a run was stopped, the run that goes on
+            makes it first.
+
+    Attributes:
+        interrupted: a signal has come, see `listening`.
     """
 
     def __init__(
@@ -130,24 +132,37 @@ class RunCallback(Callback):
         self.out, self.settings, self.batch = out, settings, batch
         self.max_minutes, self.report, self.check = max_minutes, report, check
         self.interrupted = threading.Event()
+        self.handlers: Handlers | None = None
+        self.checking = False
         self.out_of_time = False
         self.began = self.saved = self.reported = time.monotonic()
         self.step = self.first_step = self.reported_step = 0
         self.free, self.waited = self.began, 0.0
-        self.before: dict[int, Any] = {}
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Context manager: the first signal stops the run after its step; the second one is as before."""
+        self.handlers = Handlers(self._stop)
+        try:
+            yield
+        finally:
+            self.handlers.restore()
+
+    def _stop(self, number: int) -> None:
+        assert self.handlers is not None
+        self.interrupted.set()
+        self.handlers.restore()
+        if self.checking:
+            raise KeyboardInterrupt  # a check can be long
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.began = self.saved = self.reported = time.monotonic()
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, lambda *_: self.interrupted.set())
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        for number in self.before:  # again: Lightning's handler of SIGTERM would leave without a checkpoint
-            signal.signal(number, lambda *_: self.interrupted.set())
+        if self.handlers is not None:
+            self.handlers.renew()  # Lightning's handler of SIGTERM would leave without a checkpoint
         self.step = self.first_step = self.reported_step = trainer.global_step
-        if self.step == 0:
-            self.look(trainer, module)
+        self.look(trainer, module)
         self.free = time.monotonic()
 
     def on_train_batch_start(
@@ -193,36 +208,35 @@ class RunCallback(Callback):
         stop = _any(trainer, self.interrupted.is_set() or self.out_of_time)
         if stop:
             trainer.should_stop = True
-        elif _any(trainer, now - self.saved >= 60 * self.settings.checkpoint_minutes):
+        elif step < trainer.max_steps and _any(
+            trainer, now - self.saved >= 60 * self.settings.checkpoint_minutes
+        ):
             self.save(trainer)
         if not stop or step == trainer.max_steps:  # who stops early doesn't wait for it
             self.look(trainer, module)
 
     def look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Make the check if it is due, as if nothing had happened."""
+        """Make the check if it is due, as if nothing had happened; a signal ends it, and the run."""
         if self.check is None or not _any(trainer, self.check.due(self.step, trainer.max_steps)):
             return
         began = time.monotonic()
         if trainer.is_global_zero:
-            with undisturbed(module):
-                self.check(self.step)
+            try:
+                self.checking = True
+                with undisturbed(module):
+                    self.check(self.step)
+            except KeyboardInterrupt:
+                if not self.interrupted.is_set():
+                    raise
+            finally:
+                self.checking = False
         trainer.strategy.barrier()
+        if _any(trainer, self.interrupted.is_set()):
+            trainer.should_stop = True
         self.reported += time.monotonic() - began
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.save(trainer)
-
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        self.restore_signals()
-
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, error: BaseException) -> None:
-        self.restore_signals()
-
-    def restore_signals(self) -> None:
-        """Give Ctrl-C back to whoever had it before."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
 
     def save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint atomically."""
@@ -258,7 +272,7 @@ def make_trainer(
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".* in eval mode at the start of training.*")  # a teacher is
-    half = engine.precision == "bf16" or (engine.precision == "auto" and fast_dtype(device) == torch.bfloat16)
+    half = choose_precision(engine.precision, device) == torch.bfloat16
     return L.Trainer(
         accelerator=device.type,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1,
@@ -303,6 +317,10 @@ def fit(
 
     Returns:
         The number of steps that are done now.
+
+    Raises:
+        KeyboardInterrupt: at a second signal.
+        RuntimeError: a process that prepares batches died, or the loss is not finite.
     """
     checkpoint = callback.out / CHECKPOINT
     if first >= optimizer.steps:
@@ -313,59 +331,18 @@ def fit(
         length, optimizer.batch, optimizer.steps, seed, first, rank(), world_size(), optimizer.accumulate
     )
     trainer = make_trainer(callback, optimizer, engine, device)
-    trainer.fit(
-        module, loader(data, sampler, engine.workers, collate), ckpt_path=str(checkpoint) if first else None
-    )
+    batches = loader(data, sampler, engine.workers, collate)
+    with callback.listening():
+        try:
+            trainer.fit(module, batches, ckpt_path=str(checkpoint) if first else None)
+        except SystemExit as error:  # what Lightning makes of it
+            raise KeyboardInterrupt from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RuntimeError(
+                "a process that prepares batches died, as it does when memory is short: run the same command "
+                f"again to go on from the last checkpoint, with fewer of them than engine.workers="
+                f"{engine.workers} if it dies again"
+            ) from error
     return trainer.global_step
-
-
-def steps_done(out: Path) -> int:
-    """Number of steps in the run's checkpoint, 0 if there is none.
-
-    Raises:
-        InputError: the checkpoint can't be read.
-    """
-    path = out / CHECKPOINT
-    if not path.exists():
-        return 0
-    try:
-        return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
-    except Exception as error:  # any damage of the file ends here
-        raise InputError(f"{path} can't be read; remove it to begin the run anew.") from error
-
-
-def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str, ...]) -> int:
-    """Make or continue the folder of a run; returns the number of steps already done.
-
-    A folder with the same resolved config is continued. The config, the versions and the git commit are
-    written beside the results. With `overwrite` an earlier run's files, among them its `products`, go.
-
-    Raises:
-        InputError: the folder holds something else, or a run of another config, and `overwrite` is False.
-    """
-    resolved = config.model_dump(mode="json")
-    record = out / "config.json"
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        before = json.loads(record.read_text())["config"] if record.is_file() else None
-        if before is None:
-            raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
-        if before == resolved:
-            first = steps_done(out)
-            trim(out, first)
-            return first
-        if any((out / name).exists() for name in (CHECKPOINT, LOG)):  # else it never began
-            changed = sorted(k for k in resolved.keys() | before.keys() if resolved.get(k) != before.get(k))
-            raise InputError(
-                f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
-                "or add --overwrite to begin anew."
-            )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out} can't be made: {error.strerror}; choose another --out.") from error
-    for name in (CHECKPOINT, LOG, *products):
-        (out / name).unlink(missing_ok=True)
-    record.write_text(
-        json.dumps({"config": resolved, "versions": versions(), "commit": git_commit()}, indent=2) + "\n"
-    )
-    return 0

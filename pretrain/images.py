@@ -9,25 +9,27 @@ A tar file (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`) has the same layou
 
 from __future__ import annotations
 
+import io
 import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 
 from pretrain.errors import InputError
+from pretrain.limits import TooLarge, max_pixels, open_picture
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SPLITS = ("train", "test", "val", "validation")
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
-BATCH = 256  # images that are decoded side by side
+BATCH, BATCH_BYTES = 256, 1 << 28  # images, and bytes of their files, that are decoded side by side
+NO_IMAGE = "it is no image that can be read"
 
 
 @dataclass(eq=False)
@@ -62,7 +64,8 @@ def read_images(
     """Read all images of a folder or tar file.
 
     An image is resized so that its short side is `size`, and its middle is kept. Gray images become RGB,
-    alpha is dropped, and 16 bits become 8. Files that can't be read are skipped and listed.
+    alpha is dropped, and 16 bits become 8. Files that can't be read, or are larger than is allowed, are
+    skipped and listed.
 
     Args:
         data: folder or tar file.
@@ -94,11 +97,11 @@ def read_images(
     skipped: list[tuple[str, str]] = []
     contents = _folder_contents(data, chosen) if data.is_dir() else _tar_contents(data, chosen)
     with ThreadPoolExecutor() as pool:  # OpenCV decodes without holding Python's lock
-        while batch := list(islice(contents, BATCH)):
+        for batch in _batches(contents):
             decoded = pool.map(lambda content: _decode(content, size), [content for _, content in batch])
             for (name, _), image in zip(batch, decoded, strict=True):
-                if image is None:
-                    skipped.append((name, "it is no image that can be read"))
+                if isinstance(image, str):
+                    skipped.append((name, image))
                 else:
                     images[len(kept)] = image
                     kept.append(name)
@@ -154,10 +157,30 @@ def _no_tar(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} can't be read as a tar file ({reason}): pack it again.")
 
 
+def _batches(contents: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """The files in parts that fit into memory."""
+    batch: list[tuple[str, bytes]] = []
+    held = 0
+    for name, content in contents:
+        batch.append((name, content))
+        held += len(content)
+        if len(batch) == BATCH or held >= BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _most_bytes() -> int:
+    """More than an image that is not too large takes as a file: 16 bits of four channels, and a header."""
+    return 8 * max_pixels() + (1 << 20)
+
+
 def _folder_contents(data: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
     for name in names:
+        path = data / name
         try:
-            yield name, (data / name).read_bytes()
+            yield name, path.read_bytes() if path.stat().st_size <= _most_bytes() else b""
         except OSError:
             yield name, b""
 
@@ -170,22 +193,23 @@ def _tar_contents(path: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
             for member in tar:
                 if member.isfile() and member.name in wanted:
                     wanted.discard(member.name)  # a name may stand twice: the first counts
-                    file = tar.extractfile(member)
+                    file = tar.extractfile(member) if member.size <= _most_bytes() else None
                     yield member.name, b"" if file is None else file.read()
     except UNREADABLE as error:
         raise _no_tar(path, error) from error
 
 
-def _decode(content: bytes, size: int) -> np.ndarray | None:
-    """The middle square, uint8 `[size, size, 3]` RGB; None if it can't be read."""
-    if not content:
-        return None
+def _decode(content: bytes, size: int) -> np.ndarray | str:
+    """The middle square, uint8 `[size, size, 3]` RGB, or why it can't be read."""
     try:
+        open_picture(io.BytesIO(content), "it").close()  # OpenCV would take memory for whatever is declared
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
+    except TooLarge as error:
+        return str(error).rstrip(".")
+    except Exception:  # broken pictures make Pillow raise nearly anything
+        return NO_IMAGE
     if image is None:
-        return None
+        return NO_IMAGE
     height, width = image.shape[:2]
     scale = size / min(height, width)
     if scale != 1:

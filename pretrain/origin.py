@@ -10,7 +10,7 @@ from pathlib import Path
 
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    names = ("torch", "torchvision", "lightning", "numpy", "av", "opencv-python")
+    names = ("torch", "lightning", "numpy", "av", "opencv-python")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

@@ -14,17 +14,18 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.backbones import save_backbone
 from pretrain.catalogue import FILE, make_backbone
+from pretrain.checkpoint import load_exactly, read_checkpoint
 from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, world_size
 from pretrain.draws import Draws
-from pretrain.engine import RunCallback, fit, make_optimizer, prepare_run
+from pretrain.engine import RunCallback, fit, make_optimizer
 from pretrain.errors import InputError
+from pretrain.folder import prepare_run, run_folder, write_record
 from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.methods.base import Method
@@ -164,6 +165,23 @@ def pretrain(
             f"optimizer.accumulate={settings.accumulate} does not go with {config.method}, which needs all "
             "images of a step at once: leave it at 1 and raise optimizer.batch."
         )
+    with run_folder(out):
+        return _run(method, read, config, out, where, began, max_minutes, overwrite, report)
+
+
+def _run(
+    method: Method,
+    read: Callable[[Data], ImageSet],
+    config: PretrainConfig,
+    out: Path,
+    where: torch.device,
+    began: float,
+    max_minutes: float | None,
+    overwrite: bool,
+    report: Callable[[dict[str, float]], None] | None,
+) -> PretrainResult:
+    """What `pretrain` does once the folder is its own."""
+    settings = config.optimizer
     first = first_alone(lambda: _prepare(out, config, overwrite))
     images = read(config.data)
     together = settings.batch * settings.accumulate * world_size()
@@ -215,7 +233,7 @@ def load_method(run: Path) -> tuple[Method, PretrainConfig]:
         values = json.loads(record.read_text(encoding="utf-8"))["config"]
         config = schema(values["method"]).model_validate(values)
         method = make_method(config)
-        method.load_state_dict(load_file(str(weights)))
+        load_exactly(method, read_checkpoint(weights)[0], weights)
     except InputError:
         raise
     except Exception as error:  # any damage of the files ends here
@@ -249,12 +267,11 @@ def _require_same_images(out: Path, images: ImageSet, resumed: bool) -> None:
     names = hashlib.sha256("\n".join(images.names).encode()).hexdigest()
     record = {"images": len(images), "side": images.images.shape[1], "names": names}
     path = out / "images.json"
-    if resumed and path.is_file() and json.loads(path.read_text()) != record:
+    if resumed and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != record:
         raise InputError(
             f"{out} was begun with other images than --data holds now: restore them, choose another --out, "
             "or add --overwrite to begin anew."
         )
     if rank() == 0:
-        path.write_text(json.dumps(record) + "\n")
-        skipped = [{"file": name, "why": why} for name, why in images.skipped]
-        (out / "skipped.json").write_text(json.dumps(skipped, indent=2) + "\n")
+        write_record(path, record)
+        write_record(out / "skipped.json", [{"file": name, "why": why} for name, why in images.skipped])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,6 +67,11 @@ def draw_rng(draw: Draw) -> np.random.Generator:
     return np.random.default_rng([seed, step, position, 1])
 
 
+def _deaf(worker: int) -> None:
+    """Ctrl-C reaches all processes, and is the first one's affair: it still needs batches to end its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def loader(
     dataset: Dataset[Any],
     sampler: StepSampler,
@@ -78,6 +84,7 @@ def loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
+        worker_init_fn=_deaf,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from pretrain.errors import InputError
 from pretrain.inputs import ImageInput, Input, channels_of
 
+LARGEST_PATCH, LARGEST_SIDE = 64, 256  # pixels; patches in a row: what a file asks for is not just allocated
 SIZES = ("vit_tiny", "vit_small", "vit_base")
 BARE = re.compile(r"^(vit_(?:tiny|small|base))(?:_patch(\d+)_(\d+))?$")
 
@@ -48,7 +49,12 @@ class ViT(ImageInput):
         super().__init__(input)
         if arch not in SIZES:
             raise InputError(f"there is no transformer {arch!r}: choose one of {', '.join(SIZES)}.")
-        if patch < 1 or size % patch:
+        if not 1 <= patch <= LARGEST_PATCH or not patch <= size <= LARGEST_SIDE * patch:
+            raise InputError(
+                f"images of {size} pixels in patches of {patch}: choose patches up to {LARGEST_PATCH} "
+                f"pixels, and at most {LARGEST_SIDE} of them in a row."
+            )
+        if size % patch:
             raise InputError(f"images of {size} pixels don't consist of whole patches of {patch}.")
         self.arch, self.patch, self.image_size = arch, patch, size
         self.vit: Any = timm_module().create_model(

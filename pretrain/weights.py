@@ -6,35 +6,68 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import torch
-from safetensors import safe_open
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic.types import StringConstraints
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pretrain.checkpoint import read_checkpoint
 from pretrain.errors import InputError
+from pretrain.inputs import Input
+
+
+class Description(BaseModel):
+    """What a backbone file says of its network, as far as that is needed to build it; see `ResNet`, `ViT`.
+
+    `timm` stands in tracker files: the name of a network of timm, which needs nothing else.
+    """
+
+    arch: Annotated[str, StringConstraints(max_length=100)] | None = None
+    pair: bool = False
+    stem: Literal["standard", "small"] = "standard"
+    share: FiniteFloat = 1.0
+    padding: Literal["zeros", "reflect", "replicate"] = "zeros"
+    input: Input = "rgb"
+    patch: int = 16
+    size: int = 224
+    mean: list[FiniteFloat] = []
+    std: list[Annotated[FiniteFloat, Field(gt=0)]] = []
+    timm: Annotated[str, StringConstraints(max_length=200)] | None = None
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a trunk, by torchvision's names, and the metadata of a backbone file (else empty).
 
     Foreign checkpoints are unwrapped (`model`, `state_dict`, `student`, `teacher`, or bare) and their
-    prefixes (`module. backbone. encoder_q.` ...) removed; pickles load with `weights_only=True`.
+    prefixes (`module. backbone. encoder_q.` ...) removed.
+
+    Raises:
+        InputError: see `read_checkpoint`; or metadata that describe no backbone.
+    """
+    state, metadata = read_checkpoint(path)
+    if "backbone" not in metadata:
+        return _strip(state), {}
+    try:
+        described = described_backbone(json.loads(metadata["backbone"]))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: what it says of itself makes no backbone.") from error
+    return (state if described else _strip(state)), described
+
+
+def described_backbone(value: Any) -> dict[str, Any]:
+    """The fields of a `Description` that a file has.
+
+    Raises:
+        ValueError: it is none; the message is one line.
     """
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(str(path), framework="pt") as file:
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                meta = json.loads((file.metadata() or {}).get("backbone", "{}"))
-        else:
-            state, meta = _unwrap(torch.load(path, map_location="cpu", weights_only=True), path), {}
-    except InputError:
-        raise
-    except Exception as error:  # what isn't a checkpoint makes the readers raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} can't be read as weights ({reason}): give a checkpoint.") from error
-    return (state if meta else _strip(state)), meta
+        return Description.model_validate(value).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place or 'the whole'}: {first['msg']}".lower()) from error
 
 
 def write_weights(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -44,15 +77,6 @@ def write_weights(state: Mapping[str, Tensor], path: Path, metadata: dict[str, s
     kept = {key: value.detach().cpu().clone().contiguous() for key, value in state.items()}
     save_file(kept, str(path), metadata=metadata)
     path.chmod(mode)
-
-
-def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
-    for key in ("state_dict", "model", "student", "teacher", "network"):
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    if not isinstance(value, Mapping):
-        raise InputError(f"{path} holds no weights: a state_dict is expected, not {type(value).__name__}.")
-    return {str(k): v for k, v in value.items() if isinstance(v, Tensor)}
 
 
 def _strip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from vidtrack.colorize import (
     to_gray,
     to_lab,
 )
+from vidtrack.tolerance import OnError
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import VideoReader, VideoWriter, read_frame, save_png
 
@@ -330,3 +331,39 @@ def test_real_video_beats_the_baselines(data: Path, tmp_path: Path) -> None:
     )
     scores = report["psnr_ab"]
     assert scores["colorized"] > scores["copy"] + 2 > scores["gray"] + 3  # 39.4, 36.1 and 33.0 dB
+
+
+@pytest.mark.parametrize("policy", ["repeat", "skip"])
+def test_damaged_frames(folder: Write, tmp_path: Path, policy: OnError) -> None:
+    images = moving(12)
+    source = folder(images)
+    (source / "00005.png").write_bytes(b"no picture")
+    save_png(tmp_path / "red.png", images[0])
+    report = colorize_video(
+        source, {0: tmp_path / "red.png"}, load("copy"), tmp_path / "out", on_error=policy
+    )
+    skipped = [5] if policy == "skip" else []
+    assert report["damage"]["damaged_frames"] == [5] and report["damage"]["skipped_frames"] == skipped
+    assert [n for n, frame in enumerate(report["frames"]) if "psnr_ab" not in frame] == [0, *skipped]
+    assert len(report["warnings"]) == 1
+    with VideoReader(tmp_path / "out" / "colorized.mp4") as reader:
+        shown = [np.ptp(frame.image.astype(int), axis=2).mean() for frame in reader]
+    assert len(shown) == 12 and (shown[5] < 30) == (policy == "skip") and min(shown[:5] + shown[6:]) > 60
+
+
+def test_stop_at_a_damaged_frame_leaves_nothing(folder: Write, tmp_path: Path) -> None:
+    images = moving(6)
+    source = folder(images)
+    (source / "00003.png").write_bytes(b"no picture")
+    save_png(tmp_path / "red.png", images[0])
+    for policy, message in (
+        ("stop", "frame 3 can't"),
+        ("repeat", "more than a tenth"),
+        ("x", "--on-error x"),
+    ):
+        with pytest.raises(InputError, match=message):
+            colorize_video(
+                *(source, {0: tmp_path / "red.png"}, load("copy"), tmp_path / "out"),
+                on_error=policy,  # type: ignore[arg-type]
+            )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["frames", "red.png"]

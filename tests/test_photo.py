@@ -177,7 +177,7 @@ def test_damaged_weights_are_told(here: Path, runs: Path, capsys: pytest.Capture
     weights.write_bytes(weights.read_bytes()[:1000])
     assert run("photo.png", "--backbone", damaged) == 2
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "can't be read as a run" in told
+    assert told.count("\n") == 1 and "can't be read as weights" in told
 
 
 def test_it_is_what_the_method_gives_at_its_own_size(runs: Path) -> None:

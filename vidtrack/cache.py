@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -105,7 +107,7 @@ class EmbeddingCache:
             return
         data = _encode(embedding, self._seed(index))
         path = self._path(index)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             before = _bytes(path)
             if not self._make_room(len(data) - before):
@@ -119,6 +121,8 @@ class EmbeddingCache:
             self._total += len(data) - before
             self._unseen += len(data)
             self._touch()
+        except (FileNotFoundError, FileExistsError):
+            pass  # another process has just removed the folder: this frame is not kept
         except OSError as error:
             self._stop(error)
 
@@ -188,11 +192,12 @@ class EmbeddingCache:
         """Remove what stopped processes left in the making."""
         before = time.time() - STALE
         for entry in os.scandir(self.root):
-            if entry.name.startswith(".removed-") and entry.stat().st_mtime < before:
+            if entry.name.startswith(".removed-") and _changed(Path(entry.path)) < before:
                 shutil.rmtree(entry.path, ignore_errors=True)
-        for file in _files(self.folder):
-            if file.name.startswith(".") and file.stat().st_mtime < before:
-                file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed the folder
+            for file in _files(self.folder):
+                if file.name.startswith(".") and _changed(file) < before:
+                    file.unlink(missing_ok=True)
 
     def _stop(self, error: OSError) -> None:
         self._writes = False
@@ -308,11 +313,22 @@ def _bytes(path: Path) -> int:
         return 0
 
 
+def _changed(path: Path) -> float:
+    """When a file or folder was changed; infinity where there is none any more."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder; no other process ever sees it half gone."""
-    away = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
+    away = folder.with_name(f".removed-{folder.name}-{os.getpid()}-{time.monotonic_ns()}")
     try:
         os.rename(folder, away)
     except FileNotFoundError:
         return  # another process was faster
-    shutil.rmtree(away, ignore_errors=True)
+    for _ in range(3):  # a frame that was just being written may have come along
+        shutil.rmtree(away, ignore_errors=True)
+        if not away.exists():
+            return

@@ -39,7 +39,7 @@ app.add_typer(benchmark_app, name="benchmark")
 
 
 def main() -> None:
-    """Entry point of the `vidtrack` command."""
+    """The command line, without what `vidtrack.__main__` does for its first moments."""
     app()
 
 

@@ -6,11 +6,10 @@ gray frames only, finds where each place was in the reference, and copies the co
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.environment import peak_memory_mb, versions
-from vidtrack.files import replace, require_free, sha256, write_json
+from vidtrack.files import complete, require_free, sha256, work_folder, write_json
 from vidtrack.labels.maps import Maps
 from vidtrack.labels.masks import same_aspect
 from vidtrack.passes import Direction, Passes
 from vidtrack.propagate.carrier import Confidence
 from vidtrack.session import Result, Session
+from vidtrack.tolerance import OnError, describe_damage
 from vidtrack.tracker import Tracker
 from vidtrack.video import VideoInfo, VideoWriter, probe, read_image
 from vidtrack.video.background import Behind
@@ -48,6 +48,7 @@ def colorize_video(
     direction: Direction = "forward",
     start: int = 0,
     end: int | None = None,
+    on_error: OnError = "repeat",
     overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def colorize_video(
         out: folder of the results; it is absent or complete.
         direction: see `Passes`; frames that no reference reaches stay gray.
         start, end: first frame, and the one after the last.
+        on_error: what is done about damaged frames, see `Tolerance`; skipped ones stay gray.
         overwrite: replace an existing `out`.
         progress: called with the number of frames done and of all (None if unknown).
 
@@ -83,15 +85,15 @@ def colorize_video(
     }
     _check_numbers(references, start, end)
     annotations = {number: Maps(to_lab(image)[..., 1:].copy()) for number, image in colours.items()}
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
     total = None if info.frames is None else max(0, min(info.frames, end or info.frames) - start)
     began = time.perf_counter()
-    with Passes(
-        lambda: GraySession(tracker.embedder, tracker.settings), video, annotations, direction, start, end
-    ) as passes:
+    make = partial(GraySession, tracker.embedder, tracker.settings)
+    with (
+        work_folder(out, overwrite, fresh=True) as folder,
+        Passes(make, video, annotations, direction, start, end, on_error=on_error) as passes,
+    ):
         try:
-            partial.mkdir(parents=True)
-            writer = _Writer(partial, passes.info, annotations)
+            writer = _Writer(folder, passes.info, annotations)
             try:
                 for done, result in enumerate(passes, 1):
                     if result.index in colours and not alike(colours[result.index], result.image):
@@ -135,14 +137,13 @@ def colorize_video(
                 "frames_per_second": round(len(writer.frames) / seconds, 2),
                 "peak_memory_mb": peak_memory_mb(),
                 "warnings": warnings,
+                "damage": describe_damage(writer.frames, on_error, passes.damage),
                 "frames": writer.frames,
             }
-            write_json(partial / "report.json", report)
-            replace(partial, out)
+            write_json(folder / "report.json", report)
+            complete(folder, out)
         except OSError as error:
             raise InputError(f"{out} can't be written: {error.strerror}; choose another --out.") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return report
 
 
@@ -188,7 +189,9 @@ class _Writer:
 
     def _write(self, result: Result) -> None:
         began = time.perf_counter()
-        values = np.nan_to_num(result.labels.values)  # no colour is known: gray
+        skipped = result.labels is None
+        values = np.zeros((*result.image.shape[:2], 1), np.float32) if skipped else result.labels.values
+        values = np.nan_to_num(values)  # no colour is known: gray
         ab = np.broadcast_to(values, (*values.shape[:2], 2))  # nothing reached it: one channel perhaps
         self.video.write(colour(result.image, ab), result.time)
         about: dict[str, Any] = {
@@ -196,10 +199,11 @@ class _Writer:
             "name": result.name,
             "time": round(float(result.time), 6),
             "damaged": result.damaged,
+            "skipped": skipped,
             "reference": result.index in self.references,
             "confidence": round(result.confidence.get(0, 0.0), 4),
         }
-        if not about["reference"]:
+        if not (about["reference"] or skipped):
             truth = to_lab(result.image)[..., 1:]
             found = (ab, self.first, np.zeros_like(truth))
             about["psnr_ab"] = {

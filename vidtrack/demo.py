@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -12,10 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pretrain.errors import InputError
 from vidtrack.benchmark.scores import score_sequence, summarize
 from vidtrack.demo_scene import FRAMES, NAMES, render
-from vidtrack.files import replace, require_free, write_json
+from vidtrack.files import complete, require_free, work_folder, write_json
 from vidtrack.labels.masks import Masks
 from vidtrack.reports.overlay import contact_sheet, draw_masks
 from vidtrack.tracker import Tracker, load
@@ -56,13 +54,7 @@ def run_demo(
     """
     out = require_free(out, overwrite, folder=True).absolute()
     trackers = [load(name, device=device, threads=threads) for name in (tracker, *BASELINES)]
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{partial} can't be made: {error.strerror}; choose another --out.") from error
-    try:
+    with work_folder(out, overwrite, fresh=True) as partial:
         truth = _write_clip(partial)
         rows = []
         for number, loaded in enumerate(trackers):
@@ -70,10 +62,7 @@ def run_demo(
             step = (lambda k, done=done: progress(done + k, FRAMES * len(trackers))) if progress else None
             rows.append(_run(partial, loaded, truth, write=number == 0, progress=step))
         write_json(partial / "results.json", {"schema": 1, "frames": FRAMES, "trackers": rows})
-        replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        complete(partial, out)
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import InputError
+from pretrain.interrupts import held_back
+from pretrain.lock import locked
 
-LOCK = ".lock"
 RESULTS = ("report.json", "results.json", "table.json")  # every folder of results has one of these
 
 
@@ -40,6 +42,12 @@ def require_free(path: Path | str, overwrite: bool = False, *, folder: bool = Fa
         InputError: `path` exists and must not be replaced, or its folder can't be written.
     """
     path = Path(path)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # the name is too long, or a folder is closed to us
+        raise InputError(f"{path} can't be written ({error.strerror}): choose another output.") from error
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already: choose another output, or add --overwrite to replace it.")
     if path.exists() and not folder and path.is_dir():
@@ -61,13 +69,20 @@ def require_free(path: Path | str, overwrite: bool = False, *, folder: bool = Fa
 
 def replace(source: Path, target: Path) -> None:
     """Give `source` the name `target`; a file or folder that stands there is removed only just before."""
-    if target.is_dir() and not target.is_symlink():
-        old = target.with_name(f"{target.name}.old-{os.getpid()}")
-        target.rename(old)
-        source.rename(target)
-        shutil.rmtree(old)
-    else:
+    if not source.is_dir():
         os.replace(source, target)
+        return
+    old = target.with_name(f".{target.name}.replaced")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    try:
+        source.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)  # also that of a run that was killed before this line
 
 
 @contextlib.contextmanager
@@ -93,48 +108,86 @@ def atomic_file(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, busy: str) -> Iterator[Path]:
-    """Context manager: `folder` is ours alone, by a locked file in it, which the system frees when we die.
+def work_folder(out: Path, overwrite: bool = False, fresh: bool = False) -> Iterator[Path]:
+    """Context manager: `OUT.partial`, made, and of no other run meanwhile; see `complete` and `drop`.
 
-    Yields the path of the lock file. The folder may be renamed meanwhile (except on Windows, which renames no
-    folder with an open file in it); whoever does that removes the lock file afterwards.
+    The lock is a file beside it, `.OUT.lock`, which goes when the folder does. While the folder waits for the
+    next run, because this one was stopped or killed, the file tells that it is no folder of the user's.
 
     Args:
-        folder: exists.
-        busy: the sentence for the user when another process has the lock.
+        out: what the folder is to become.
+        overwrite: see `require_free`.
+        fresh: it begins empty, and is gone at the end: nothing is kept for another run.
 
     Raises:
-        InputError: another process has the lock, or the file can't be made.
+        InputError: see `require_free`; another run has the folder, it holds something else, or can't be made.
     """
-    path = folder / LOCK
-    try:
-        stream = path.open("a+b")
-    except OSError as error:
-        raise InputError(f"{path} can't be made ({error.strerror}): choose another output.") from error
-    with stream:
+    partial = out.with_name(f"{out.name}.partial")
+    _make(out.parent)
+    with locked(out.with_name(f".{out.name}.lock"), partial) as lock:
+        require_free(out, overwrite, folder=True)  # again: another run may just have finished
+        empty = not partial.exists() or (_is_folder(partial) and not any(partial.iterdir()))
+        if not empty and not (lock.stays and _is_folder(partial)):
+            raise InputError(f"{partial} holds something that vidtrack did not write: choose another --out.")
+        lock.stays = True
+        if fresh:
+            drop(partial)
         try:
-            _lock(stream.fileno())
-        except OSError as error:
-            raise InputError(busy) from error
-        yield path
+            _make(partial)
+            yield partial
+        finally:
+            if fresh:
+                drop(partial)
+            lock.stays = partial.exists()
 
 
-def _lock(descriptor: int) -> None:
-    """Raises OSError if another process has the lock."""
-    if os.name == "nt":
-        import msvcrt
+@contextlib.contextmanager
+def locked_file(path: Path, overwrite: bool = False) -> Iterator[None]:
+    """Context manager: `path`, which is to be written, is of no other run meanwhile.
 
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
+    Raises:
+        InputError: see `require_free`; or another run is writing it.
+    """
+    require_free(path, overwrite)
+    _make(path.parent)
+    with locked(path.with_name(f".{path.name}.lock"), path):
+        require_free(path, overwrite)
+        for left in path.parent.glob(f".{glob.escape(path.stem)}.partial-*{glob.escape(path.suffix)}"):
+            left.unlink()  # of a run that was killed: nobody else is writing this file
+        yield
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} can't be made ({error.strerror}): choose another --out.") from error
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def complete(partial: Path, out: Path) -> None:
+    """Give the finished folder of a run its name; Ctrl-C is too late by then."""
+    with held_back():
+        replace(partial, out)
+
+
+def drop(partial: Path) -> None:
+    """Remove the folder of a run that failed."""
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path | str, value: Any, overwrite: bool = True) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic_file(path, overwrite) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_bytes(json_bytes(value, indent=2) + b"\n")
+
+
+def json_bytes(value: Any, **options: Any) -> bytes:
+    """`value` as JSON in UTF-8; names of files that no text can hold survive as escapes."""
+    return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace")
 
 
 def bundled_configs() -> Path:

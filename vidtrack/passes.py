@@ -18,7 +18,8 @@ from vidtrack.geometry import working_size
 from vidtrack.labels import Boxes, Keypoints, Maps
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
-from vidtrack.video import Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
+from vidtrack.tolerance import OnError, Tolerance
+from vidtrack.video import Damage, Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
 
 Direction = Literal["forward", "backward", "both"]
 DIRECTIONS: tuple[str, ...] = get_args(Direction)
@@ -55,10 +56,12 @@ class Passes:
         soft: results carry the soft label maps of masks.
         known: what an earlier run found of a frame, by its number; asked for the frames of `reused`.
         reused: spans whose frames need not be computed again.
+        on_error: what is done about damaged frames, see `Tolerance`; results of skipped ones have no labels.
 
     Attributes:
         info: of the video.
         warnings: sentences for the user, complete at the end.
+        damage: what went wrong with reading, complete at the end.
         seconds: time spent in each stage.
 
     Raises:
@@ -79,6 +82,7 @@ class Passes:
         soft: bool = False,
         known: Callable[[int], tuple[Any, dict[Any, float]]] | None = None,
         reused: frozenset[Span] = frozenset(),
+        on_error: OnError = "repeat",
     ) -> None:
         if direction not in DIRECTIONS:
             raise InputError(f"--direction {direction} is unknown: choose forward, backward or both.")
@@ -96,6 +100,9 @@ class Passes:
         self._path = Path(source) if isinstance(source, (str, Path)) else None
         self._index = VideoIndex(self._path) if self._path and self._path.is_file() else None
         self.info, self.warnings = self._reader.info, self._reader.warnings
+        count = self.info.frames
+        total = None if count is None else max(0, min(count, end or count) - start)
+        self._tolerance = Tolerance(on_error, self.info.path, total, limited=self._path is not None)
         self._forward = self._session()
         self._embed, self._passed, self._soft = embed, passed, soft
         self.seconds = self._forward.seconds
@@ -122,6 +129,11 @@ class Passes:
     ) -> None:
         self.close()
 
+    @property
+    def damage(self) -> Damage:
+        """See above; of a live source nothing is known but its damaged frames."""
+        return self._reader.damage if isinstance(self._reader, VideoReader) else Damage()
+
     def close(self) -> None:
         """Close the video."""
         self._reader.close()
@@ -141,9 +153,18 @@ class Passes:
         ahead: int | None = numbers[0]
         laid: _Laid | None = None
         frames = iter(self._reader)
-        frame, first = self._next(frames), True
+        self._tolerance.require_no_loss(self.damage)
+        frame, first, count = self._next(frames), True, 0
         while frame is not None:
+            count += 1
+            self._tolerance.see(frame)
             annotated = frame.index in self._annotations
+            if annotated:
+                self._tolerance.require_whole(frame)
+            if self._tolerance.skips(frame):
+                yield _result(frame, None, {})
+                frame = self._next(frames)
+                continue
             if annotated:
                 behind, ahead = frame.index, next((n for n in numbers if n > frame.index), None)
             if first or annotated:
@@ -151,7 +172,7 @@ class Passes:
                 laid = self._enter((behind, ahead), folder, frame if annotated else None)
             following = self._next(frames)
             with embedder.sharing():
-                if following is not None and following.index not in self._annotations:
+                if following is not None and self._is_carried_to(following):
                     self._begin(following, (behind, ahead), embedder, later=0 if annotated else 1)
                 if annotated:
                     result = self._given(frame)
@@ -161,6 +182,10 @@ class Passes:
             frame = following
         if ahead is not None:
             raise InputError(f"there is no frame {ahead} to annotate: the video ends before it.")
+        self._tolerance.finish(count, self.damage)
+
+    def _is_carried_to(self, frame: Frame) -> bool:
+        return frame.index not in self._annotations and not self._tolerance.skips(frame)
 
     def _begin(self, frame: Frame, span: Span, embedder: EmbedAhead, later: int) -> None:
         """Start to embed a frame that will be carried to, before the one before it is labelled."""
@@ -215,11 +240,13 @@ class Passes:
         assert self._path is not None
         with self._forward.timed("reading"):
             try:
-                return read_frame(self._path, index, index=self._index).image
+                frame = read_frame(self._path, index, index=self._index)
             except InputError as error:
                 raise InputError(
                     f"there is no frame {index} to annotate: the video ends before it."
                 ) from error
+        self._tolerance.require_whole(frame)
+        return frame.image
 
     def _lay_aside(self, span: Span, begin: int, folder: Path) -> _Laid:
         """The backward pass of a span, frame by frame on disk."""
@@ -233,9 +260,11 @@ class Passes:
         laid = _Laid(folder, session)
         frames = iter(read_backward(self._path, begin, ahead, index=self._index, warnings=[]))
         while (frame := self._next(frames)) is not None:
-            region = session.carrier.region() if session.carrier and self._embed is None else None
-            embedding = self._compute(frame.index, frame.image, region)
-            laid.put(frame.index, session.carry(frame.index, embedding, frame.image, region))
+            self._tolerance.see(frame)
+            if not self._tolerance.skips(frame):
+                region = session.carrier.region() if session.carrier and self._embed is None else None
+                embedding = self._compute(frame.index, frame.image, region)
+                laid.put(frame.index, session.carry(frame.index, embedding, frame.image, region))
             if self._passed is not None:
                 self._passed()
         return laid

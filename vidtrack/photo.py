@@ -6,8 +6,6 @@ colorization` or `split_brain`; Zhang et al. 2016, arXiv 1603.08511) guesses tho
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from pretrain.methods.lab import LabMethod
 from pretrain.run import MODEL, load_method
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.colorize import PEAK, TINT, psnr, to_lab
-from vidtrack.files import replace, require_free, sha256, write_json
+from vidtrack.files import complete, require_free, sha256, work_folder, write_json
 from vidtrack.video import read_image, save_png
 
 STRIP = 1 << 20  # pixels of a photo that are coloured at once: large photos take little memory
@@ -67,44 +65,41 @@ def colour_photos(
     if threads is not None:
         torch.set_num_threads(threads)
     method = load_colours(run).to(where)
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
     began = time.perf_counter()
     records = []
-    try:
-        partial.mkdir(parents=True)
-        for done, (photo, name) in enumerate(zip(photos, names, strict=True), 1):
-            image = read_image(photo)
-            ab = guess(image, method)
-            save_png(partial / name, recolour(image, ab))
-            records.append(
-                {
-                    "name": name,
-                    "path": str(photo),
-                    "sha256": sha256(photo),
-                    "width": image.shape[1],
-                    "height": image.shape[0],
-                    "psnr_ab": score(image, ab),
-                }
-            )
-            if progress:
-                progress(done, len(photos))
-        report = {
-            "schema": 1,
-            "run": str(run),
-            "size": method.size,
-            "weights": sha256(run / MODEL),
-            "versions": versions(),
-            "device": where.type,
-            "seconds": round(time.perf_counter() - began, 3),
-            "peak_memory_mb": peak_memory_mb(),
-            "photos": records,
-        }
-        write_json(partial / "report.json", report)
-        replace(partial, out)
-    except OSError as error:
-        raise InputError(f"{out} can't be written: {error.strerror}; choose another --out.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with work_folder(out, overwrite, fresh=True) as partial:
+        try:
+            for done, (photo, name) in enumerate(zip(photos, names, strict=True), 1):
+                image = read_image(photo)
+                ab = guess(image, method)
+                save_png(partial / name, recolour(image, ab))
+                records.append(
+                    {
+                        "name": name,
+                        "path": str(photo),
+                        "sha256": sha256(photo),
+                        "width": image.shape[1],
+                        "height": image.shape[0],
+                        "psnr_ab": score(image, ab),
+                    }
+                )
+                if progress:
+                    progress(done, len(photos))
+            report = {
+                "schema": 1,
+                "run": str(run),
+                "size": method.size,
+                "weights": sha256(run / MODEL),
+                "versions": versions(),
+                "device": where.type,
+                "seconds": round(time.perf_counter() - began, 3),
+                "peak_memory_mb": peak_memory_mb(),
+                "photos": records,
+            }
+            write_json(partial / "report.json", report)
+            complete(partial, out)
+        except OSError as error:
+            raise InputError(f"{out} can't be written: {error.strerror}; choose another --out.") from error
     return report
 
 

@@ -38,10 +38,10 @@ class Result:
     Attributes:
         index: frame number in the video, from 0.
         time: seconds from the start of the video.
-        labels: of the kind that was annotated.
+        labels: of the kind that was annotated; None for a damaged frame that was skipped.
         confidence: how far the labels can be trusted, 0..1: per object that is visible (masks, boxes), per
             instance (keypoints), or for the whole frame under 0 (maps).
-        damaged: the frame could not be decoded and repeats the one before.
+        damaged: the frame could not be decoded, and repeats the one before, or only in part.
         image: the frame itself, uint8 `[H, W, 3]` RGB.
         name: the frame's name in files.
         soft: where it was asked for, the label map of masks: `labels` float32 `[h, w, K]`, channel 0 the

@@ -20,6 +20,7 @@ from vidtrack.passes import Direction, Passes, Reader
 from vidtrack.propagate.presets import variant
 from vidtrack.propagate.settings import QUALITIES, Propagation
 from vidtrack.session import KINDS, Labels, Result, Session
+from vidtrack.tolerance import OnError
 from vidtrack.video import probe
 
 DEFAULT = "default"
@@ -70,6 +71,7 @@ class Tracker:
         direction: Direction = "forward",
         start: int = 0,
         end: int | None = None,
+        on_error: OnError = "repeat",
     ) -> Iterator[Result]:
         """Carry annotations through a video; yields one result per frame from `start` on, in order.
 
@@ -84,15 +86,20 @@ class Tracker:
                 get empty labels.
             start: the first frame.
             end: the frame after the last; None: to the end.
+            on_error: of frames that can't be decoded, "repeat" takes the one before once more, as long as
+                they are no more than a tenth of all; "skip" yields no result; "stop" raises.
 
         Raises:
-            InputError: no annotation, or an unusable video or annotation.
+            InputError: no annotation, an unusable video or annotation, or too much damage.
         """
         for value in (annotations, masks):
             if value is not None and not isinstance(value, Mapping):
                 raise InputError("give annotations by frame number: {0: Masks.load('first.png')}.")
-        with self.passes(source, {**(annotations or {}), **(masks or {})}, direction, start, end) as passes:
-            yield from passes
+        given = {**(annotations or {}), **(masks or {})}
+        with self.passes(source, given, direction, start, end, on_error=on_error) as passes:
+            for result in passes:
+                if result.labels is not None:
+                    yield result
 
     def passes(
         self,

@@ -27,7 +27,7 @@ def few(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     if not 0 < share <= 1:
         raise InputError(f"a share of {share:g} of the labels: give a number above 0, up to 1.")
     found = np.unique(labels)
-    if share * len(labels) < len(found):
+    if share * len(labels) < len(found) * (1 - 1e-9):  # the product is rounded
         raise InputError(
             f"{100 * share:g} % of {len(labels)} images is less than one for each of the {len(found)} "
             "classes: give more images or a larger share."

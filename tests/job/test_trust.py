@@ -18,7 +18,12 @@ from .conftest import FRAMES, labels, masks
 
 def records(confidences: list[dict[str, float]], start: int = 0) -> list[dict[str, Any]]:
     return [
-        {"index": n, "name": f"{n:05d}", "objects": {k: {"confidence": v} for k, v in values.items()}}
+        {
+            "index": n,
+            "name": f"{n:05d}",
+            "skipped": False,
+            "objects": {k: {"confidence": v} for k, v in values.items()},
+        }
         for n, values in enumerate(confidences, start)
     ]
 
@@ -76,6 +81,7 @@ def test_the_terminal_tells_few_alarms_and_what_to_do() -> None:
         "frame_count": 10,
         "computed_frames": 9,
         "frames_per_second": 9.0,
+        "damage": {"damaged_frames": [], "skipped_frames": []},
         "alarms": [alarm] * 7,
         "annotate_next": [{"frame": 31}, {"frame": 60}],
     }

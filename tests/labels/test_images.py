@@ -260,7 +260,7 @@ def test_pages_and_rotation(tmp_path: Path) -> None:
     first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
     masks = Masks.load(tmp_path / "pages.tif")
     assert masks.ids.tolist() == [[0, 1]]
-    assert "2 pages" in masks.warnings[0]
+    assert "several pages" in masks.warnings[0]
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise, as every viewer does
     first.save(tmp_path / "turned.png", exif=exif)

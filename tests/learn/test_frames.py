@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from vidtrack.learn.frames import build_cache, choose_parts, list_videos, sampled_frames
 from vidtrack.learn.index.shots import Shot
+from vidtrack.learn.packs import STALE
 from vidtrack.learn.settings import Data
 from vidtrack.video import VideoWriter
 
@@ -118,3 +121,12 @@ def test_videos_are_found_at_any_depth(folder: Path, tmp_path: Path) -> None:
     for name in ("sub/a.MP4", ".cache/b.mp4", "sub/notes.txt", "c.mts"):
         (hidden / name).write_text("x")
     assert list_videos(hidden, None) == [hidden / "c.mts", hidden / "sub" / "a.MP4"]
+
+
+def test_what_a_kill_left_in_a_shared_cache_goes_in_time(folder: Path, tmp_path: Path) -> None:
+    old, fresh = (tmp_path / f".frames-{name}.partial-7.raw" for name in ("old", "fresh"))
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * STALE,) * 2)
+    build_cache(folder, Data(short_side=32), tmp_path, 4)
+    assert not old.exists() and fresh.exists()

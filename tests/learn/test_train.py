@@ -80,6 +80,15 @@ def test_a_stopped_run_ends_with_the_same_weights(videos: Path, tmp_path: Path) 
     assert tracker.settings.radius == 12
 
 
+def test_the_time_is_told_before_and_changes_nothing(videos: Path, tmp_path: Path) -> None:
+    averaged, told = config(ema={"decay": 0.9}), list[str]()
+    train(videos, averaged, tmp_path / "silent", device="cpu")
+    train(videos, averaged, tmp_path / "told", device="cpu", announce=told.append)
+    assert any(line.startswith("about ") and "for 4 steps" in line for line in told)
+    one, two = (load_file(tmp_path / run / "tracker.safetensors") for run in ("silent", "told"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_a_run_goes_on_from_a_tracker(videos: Path, tmp_path: Path) -> None:
     train(videos, config(), tmp_path / "first", device="cpu")
     still = {"steps": 1, "batch": 2, "warmup_steps": 1, "learning_rate": 1e-9, "weight_decay": 0.0}

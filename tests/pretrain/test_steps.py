@@ -17,15 +17,8 @@ from torch.utils.data import Dataset
 
 from pretrain.check import undisturbed
 from pretrain.ema import EmaModel
-from pretrain.engine import (
-    CHECKPOINT,
-    Engine,
-    Optimizer,
-    RunCallback,
-    make_optimizer,
-    make_trainer,
-    steps_done,
-)
+from pretrain.engine import Engine, Optimizer, RunCallback, make_optimizer, make_trainer
+from pretrain.folder import CHECKPOINT, steps_done
 from pretrain.sampler import Draw, StepSampler, draw_rng, loader
 
 STEPS = 5

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain.engine import versions
 from pretrain.errors import InputError
 from pretrain.images import ImageSet
+from pretrain.origin import versions
 from pretrain.pictures import Picture
 from pretrain.run import load_method, pretrain
 from pretrain.settings import schema

@@ -9,19 +9,20 @@ Everything is checked when a set is found, before any work is done with it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pretrain.errors import InputError
+from pretrain.limits import open_picture
 from vidtrack.video.folder import list_images
 
 YEARS = (2016, 2017)
 VOID = 255
-UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for broken files
+LONGEST = 200  # bytes of the name of a sequence: file systems take 255, and `.json` is added
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,13 @@ def read_ids(path: Path | str) -> NDArray[np.uint8]:
         InputError: The file is missing or can't be read, has 16 bits, or has real colours.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(Path(path), path) as image:
             mode, values = image.mode, np.asarray(image)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing.") from error
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # broken pictures make Pillow raise nearly anything
         raise InputError(f"{path} can't be read as a mask: {error}") from error
     if mode in ("RGB", "RGBA") and not (values[..., :3] == values[..., :1]).all():
         raise InputError(f"{path} has colours instead of ids: save it as a palette or gray PNG.")
@@ -148,10 +151,7 @@ def _names(root: Path, year: int, split: str, resolution: str) -> list[str]:
     for folder in (lists / str(year), lists, lists / resolution):
         path = folder / f"{split}.txt"
         if path.is_file():
-            names = list(dict.fromkeys(_name(line) for line in list_lines(path)))
-            if not names:
-                raise InputError(f"{path} names no sequence.")
-            return names
+            return require_names(list(dict.fromkeys(_name(line) for line in list_lines(path))), path)
     # A misspelt split must not silently become "everything".
     others = sorted(p.relative_to(lists).with_suffix("").as_posix() for p in lists.rglob("*.txt"))
     if others:
@@ -167,6 +167,24 @@ def _name(line: str) -> str:
     """The sequence of a line: its name, or the folder of paths like `/JPEGImages/480p/<name>/00000.jpg`."""
     first = line.split()[0]
     return PurePosixPath(first).parent.name if "/" in first else line.strip()
+
+
+def require_names(names: list[str], path: Path) -> list[str]:
+    """Names of sequences as they are, if each is one of a folder: results go into folders of these names.
+
+    Raises:
+        InputError: There is none, or one would lead to another folder.
+    """
+    if not names:
+        raise InputError(f"{path} names no sequence.")
+    for name in names:
+        if (
+            not name.strip(". ")
+            or len(name.encode(errors="replace")) > LONGEST
+            or re.search(r"[/\\\x00-\x1f]", name)
+        ):
+            raise InputError(f"{path} names the sequence {name[:50]!r}, which can't be the name of a folder.")
+    return names
 
 
 def list_lines(path: Path) -> list[str]:
@@ -222,19 +240,23 @@ def _hidden(path: Path) -> bool:
 def frame_size(path: Path) -> tuple[int, int]:
     """`(height, width)` of an image, from its header."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path, path) as image:
             return image.height, image.width
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # broken pictures make Pillow raise nearly anything
         raise InputError(f"{path} can't be read as an image: {error}") from error
 
 
 def mask_size(path: Path) -> tuple[int, int]:
     """`(height, width)` of a mask whose file is whole and may hold ids."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path, path) as image:
             size, mode = (image.height, image.width), image.mode
             image.verify()
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # broken pictures make Pillow raise nearly anything
         raise InputError(f"{path} can't be read as a mask: {error}") from error
     if mode not in ("P", "L", "1", "LA"):
         read_ids(path)  # colours are fine if they are gray, which only their pixels tell

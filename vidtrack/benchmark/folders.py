@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pretrain.errors import InputError
-from vidtrack.benchmark.davis import frame_size, list_lines, mask_size, require_size
+from vidtrack.benchmark.davis import frame_size, list_lines, mask_size, require_names, require_size
 from vidtrack.video.folder import list_images
 from vidtrack.video.images import SUFFIXES
 
@@ -98,13 +98,11 @@ def read_names(path: Path) -> list[str]:
     """The sequences that a list names, each once: a line is a name, or begins with a path to its frames.
 
     Raises:
-        InputError: There is none.
+        InputError: See `list_lines` and `require_names`.
     """
     paths = [PurePosixPath(line.split()[0] if "/" in line else line.strip()) for line in list_lines(path)]
     names = list(dict.fromkeys(p.parent.name if p.suffix.lower() in SUFFIXES else p.name for p in paths))
-    if not names:
-        raise InputError(f"{path} names no sequence.")
-    return names
+    return require_names(names, path)
 
 
 def no_split(folder: Path, split: str, others: Iterable[str]) -> InputError:

@@ -230,7 +230,7 @@ def _read_meta(path: Path, folders: Iterable[SequenceFolder]) -> dict[str, Liste
             for folder in folders
             if folder.name in videos
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         form = '{"videos": {<sequence>: {"objects": {"1": {"frames": [<stem>, ...]}}}}}'
         raise InputError(f"{path} can't be read: it is JSON like {form}.") from error
     result: dict[str, Listed] = {}

@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretrain.errors import InputError
+from vidtrack.benchmark.davis import require_names
 from vidtrack.benchmark.layout import FrameFolder, OfFolder, open_frames
 from vidtrack.benchmark.matfile import Damaged, read_array
 from vidtrack.benchmark.pose import checked_keypoints
@@ -291,4 +292,4 @@ def _tested(path: Path) -> list[str]:
             if video in videos:
                 raise InputError(f"{path}, line {number} names {video} once more: remove one.")
             videos.append(video)
-    return videos
+    return require_names(videos, path) if videos else []

@@ -220,7 +220,7 @@ def _wanted_size(meta: Path) -> tuple[int, int] | None:
         if size is None:
             return None
         width, height = map(int, size)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{meta} can't be read: it is JSON like {{'image_size': [width, height]}}."
         ) from error

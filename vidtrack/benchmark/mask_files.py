@@ -16,10 +16,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pretrain.errors import InputError
-from vidtrack.benchmark.davis import UNREADABLE, require_size
+from pretrain.limits import open_picture
+from vidtrack.benchmark.davis import require_size
 from vidtrack.benchmark.task import Task
 from vidtrack.labels.palette import PALETTE
 
@@ -160,8 +160,8 @@ def _read_objects(
 
 def _read_array(path: Path, size: tuple[int, int], known: list[int], binary: bool, void: int | None) -> Ids:
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: its header may say anything
+    except Exception as error:  # numpy raises many kinds of errors for damaged headers
         raise InputError(f"{path} can't be read as an array: write it again with numpy.save.") from error
     if not isinstance(values, np.ndarray) or values.ndim not in (2, 3) or values.dtype.kind not in "buif":
         raise InputError(f"{path} has no masks: save ids [H, W] or one map per object [K, H, W].")
@@ -226,10 +226,12 @@ def _read_image(path: Path, size: tuple[int, int], known: list[int], binary: boo
 def _open(path: Path) -> tuple[NDArray[np.uint8], str, NDArray[np.uint8]]:
     """Values `[H, W]` or `[H, W, 3]` of an image without its alpha, its mode, and its palette `[N, 3]`."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path, path) as image:
             mode, values = image.mode, np.asarray(image)
             palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    except UNREADABLE as error:
+    except InputError:
+        raise
+    except Exception as error:  # broken pictures make Pillow raise nearly anything
         raise InputError(f"{path} can't be read as a mask: {error}") from error
     if mode not in ("P", "L", "1", "LA", "RGB", "RGBA"):
         raise InputError(f"{path} has pixels of type {mode}: save it as a palette or 8-bit gray PNG.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pretrain.errors import InputError
 from vidtrack.benchmark.mask_files import Ids, has_result, read_result
 from vidtrack.benchmark.task import Run
+from vidtrack.labels.npz import open_npz
 
 _STRIDES = (8, 4, 16, 2, 32)  # pixels per cell of trackers, the usual one first
 
@@ -91,7 +92,7 @@ class SoftMasks:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_npz(path) as file:
                 labels, objects = file["labels"], file["objects"]
                 exact = "working" in file and "stride" in file
                 working = tuple(float(v) for v in file["working"]) if exact else ()
@@ -100,6 +101,8 @@ class SoftMasks:
                 raise ValueError(f"{len(objects)} objects, labels {list(labels.shape)}")
             channels = np.full(256, -1, np.int64)
             channels[objects] = np.arange(1, 1 + len(objects))
+        except InputError:
+            raise
         except Exception as error:  # numpy and zipfile raise nearly anything for damaged files
             raise InputError(f"{path} can't be read as soft masks: {error}") from error
         grid = labels.shape[0], labels.shape[1]

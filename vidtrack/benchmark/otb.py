@@ -30,6 +30,7 @@ import numpy as np
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.boxes import BoxSet
+from vidtrack.benchmark.davis import require_names
 from vidtrack.benchmark.layout import FrameFolder, frames_of, has_pictures, open_frames
 from vidtrack.labels.boxes import Boxes
 from vidtrack.labels.textfiles import Row, number, read_rows
@@ -138,9 +139,7 @@ def _vot_folders(root: Path) -> list[Path]:
         for line in names.read_text(encoding="utf-8", errors="replace").splitlines()
         if line.strip()
     ]
-    if not found:
-        raise InputError(f"{names} names no sequence.")
-    for name in found:
+    for name in require_names(found, names):
         if not (root / name).is_dir():
             raise InputError(f"{root / name} is missing: {names} names this sequence.")
         if found.count(name) > 1:

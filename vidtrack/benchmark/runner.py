@@ -16,10 +16,11 @@ import itertools
 import json
 import multiprocessing
 import shutil
+import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from vidtrack.benchmark.predictions import KINDS, Writer
 from vidtrack.benchmark.results import TABLE, write
 from vidtrack.benchmark.rows import Row
 from vidtrack.benchmark.task import Item, Record, Task
-from vidtrack.files import LOCK, locked, replace, require_free, sha256, write_json
+from vidtrack.files import complete, drop, require_free, sha256, work_folder, write_json
 
 MADE = "made"  # folder of the records
 Progress = Callable[[str, int, int], None]
@@ -93,10 +94,14 @@ def run(
     for source in (task.data, *(row.masks for row in rows if row.masks is not None)):
         if {out, partial} & {(path := Path(source).absolute()), *path.parents}:
             raise InputError(f"{source} lies in the output {out}, which is replaced: choose another output.")
-    with _work_folder(partial):
-        results = _worked(task, rows, out, partial, sweep, cache_bytes, workers, progress, finish)
-        replace(partial, out)
-        (out / LOCK).unlink(missing_ok=True)  # only now: until here it kept others away
+    with work_folder(out, overwrite):
+        try:
+            results = _worked(task, rows, out, partial, sweep, cache_bytes, workers, progress, finish)
+            complete(partial, out)
+        except BaseException:
+            if not any(partial.rglob(f"{MADE}/*.json")):  # nothing that would save the next run work
+                drop(partial)
+            raise
     return results
 
 
@@ -152,33 +157,6 @@ def _worked(
     if finish is not None:
         finish(partial, results)
     return results
-
-
-@contextmanager
-def _work_folder(partial: Path) -> Iterator[None]:
-    """Context manager: `OUT.partial`, made and locked; after a failure it stays only if it saves work.
-
-    Raises:
-        InputError: another run has it, it holds something else, or it can't be made.
-    """
-    try:
-        ours = not partial.exists() or (
-            partial.is_dir()
-            and not partial.is_symlink()
-            and ((partial / LOCK).is_file() or not any(partial.iterdir()))
-        )
-        if not ours:
-            raise InputError(f"{partial} holds something that vidtrack did not write: choose another --out.")
-        partial.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{partial} can't be made ({error.strerror}): choose another --out.") from error
-    with locked(partial, f"another run is writing {partial}: wait for its end, or choose another --out."):
-        try:
-            yield
-        except BaseException:
-            if not any(partial.rglob(f"{MADE}/*.json")):
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
 
 
 def _manifest(task: Task, row: Row, fingerprint: str) -> dict[str, Any]:
@@ -288,9 +266,27 @@ def _scored(
         return {key: item.score(f) for key, (_, item), f in zip(keys, jobs, folders, strict=True)}
     # Not forked: torch's threads don't survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_deaf)
+    try:
         records = pool.map(_score, [item for _, item in jobs], folders)
         return dict(zip(keys, records, strict=True))
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a process that scores died, as it does when memory is short: run the same command again to go "
+            "on, with --workers 1"
+        ) from error
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()  # nobody waits for its score
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _deaf() -> None:
+    """Ctrl-C reaches all processes, and is the first one's affair."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _score(item: Item, folder: Path) -> Record:
@@ -337,7 +333,7 @@ def _reporter(progress: Progress | None, name: str, done: int, total: int) -> Ca
 
 def _clean(partial: Path, rows: Iterable[Path], kind: str, task: Task) -> None:
     """What an earlier, interrupted run left that asked for something else goes."""
-    wanted = {partial / LOCK}
+    wanted: set[Path] = set()
     for item in task.items:
         for row in rows:
             place = _Place(row, kind, item.name)

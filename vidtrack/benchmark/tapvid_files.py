@@ -29,10 +29,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pretrain.errors import InputError
-from vidtrack.benchmark.tapvid_pickle import read_pickle
+from pretrain.limits import open_picture
+from vidtrack.benchmark.davis import require_names
+from vidtrack.labels.npz import open_npz
+from vidtrack.pickles import read_pickle
 from vidtrack.video.container import reason
 from vidtrack.video.folder import natural_key
 
@@ -43,6 +45,7 @@ PICKLES, ARCHIVES = (".pkl", ".pickle"), (".npz",)
 # What is refused are places in pixels.
 SLACK = 0.5
 _FORMATS = ("JPEG", "PNG")
+LARGEST = 1 << 34  # bytes of an archive's arrays: ten minutes at 256 x 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +183,11 @@ def _read(file: Path, size: int, changed: int) -> dict[str | int, Entry]:
 
 def _read_npz(file: Path) -> Entry:
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with open_npz(file, LARGEST) as content:
             wanted = ("video", "points", "tracks", "occluded", "visibility")
             return {key: content[key] for key in wanted if key in content}
+    except InputError:
+        raise
     except Exception as error:  # broken archives raise nearly anything
         raise InputError(f"{file} can't be read as npz ({reason(error)}): write it again.") from error
 
@@ -194,7 +199,7 @@ def _name(file: Path, key: str | int, number: int) -> str:
     if not isinstance(key, str):
         raise InputError(f"{file} names a sequence {key!r}: its keys must be texts.")
     name = re.sub(r"[^\w.-]", "_", key or file.stem)
-    return name if name.strip(".") else name.replace(".", "_") or "_"
+    return require_names([name if name.strip(".") else name.replace(".", "_") or "_"], file)[0]
 
 
 def _checked(file: Path, key: str | int, name: str, entry: Any) -> PointSequence:
@@ -274,8 +279,10 @@ def _video_size(where: str, video: Any) -> tuple[int, tuple[int, int]]:
 
 def _picture_size(where: str, picture: bytes, index: int) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(picture), formats=_FORMATS) as image:
+        with open_picture(io.BytesIO(picture), f"{where}, frame {index}", _FORMATS) as image:
             return image.height, image.width
+    except InputError:
+        raise
     except Exception as error:  # broken pictures make Pillow raise nearly anything
         raise _unreadable(where, index) from error
 
@@ -284,7 +291,7 @@ def _decoded(picture: Any, where: str, index: int, size: tuple[int, int]) -> NDA
     if isinstance(picture, np.ndarray):
         return picture
     try:
-        with Image.open(io.BytesIO(picture), formats=_FORMATS) as image:
+        with open_picture(io.BytesIO(picture), f"{where}, frame {index}", _FORMATS) as image:
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # as above
         raise _unreadable(where, index) from error

@@ -9,9 +9,9 @@ import typer
 
 from pretrain.errors import InputError
 from vidtrack.commands.options import TrackerOptions, with_options
-from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told, warn
+from vidtrack.commands.shared import MaxPixels, OnError, Overwrite, Quiet, TrackerName, say, told, warn
 
-PHOTO_OPTIONS = {"inputs", "backbone", "out", "device", "threads", "overwrite", "quiet"}
+PHOTO_OPTIONS = {"inputs", "backbone", "out", "device", "threads", "max_pixels", "overwrite", "quiet"}
 
 
 @with_options(TrackerOptions, leave_out=("preset", "reach", "topk", "refine"))
@@ -39,6 +39,8 @@ def colorize(
     refine: Annotated[
         bool, typer.Option(help="Snap colours to the gray frame's edges: rarely better. [off]")
     ] = False,
+    on_error: OnError = "repeat",
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     *,
@@ -50,10 +52,13 @@ def colorize(
     are coloured by what a network has learned of colours: a PNG of each and report.json.
     """
     with told():
+        from pretrain.limits import set_max_pixels
         from vidtrack.files import require_free
         from vidtrack.job import default_out
         from vidtrack.progress import frame_progress
 
+        if max_pixels is not None:
+            set_max_pixels(max_pixels)
         target = out or default_out(inputs[0])
         if backbone is not None:
             _no_video_options(call)
@@ -70,7 +75,7 @@ def colorize(
                     progress=progress,
                 )
             if not quiet:
-                print(f"{target}: {summary(photos)}")
+                say(f"{target}: {summary(photos)}")
             return
 
         from vidtrack.colorize import colorize_video, parse_references
@@ -88,17 +93,18 @@ def colorize(
                 direction=direction,  # type: ignore[arg-type]
                 start=start,
                 end=end,
+                on_error=on_error,  # type: ignore[arg-type]
                 overwrite=overwrite,
                 progress=progress,
             )
         warn(report["warnings"])
         if not quiet:
-            print(
+            say(
                 f"{target}: {report['frame_count']} frames, {report['frames_per_second']:.1f} frames/s, "
                 "colorized.mp4 report.json"
             )
             if scores := report["psnr_ab"]:
-                print(
+                say(
                     "colours against the video's own (PSNR of a and b): "
                     + ", ".join(f"{name} {value:.1f} dB" for name, value in scores.items())
                 )
@@ -108,7 +114,7 @@ def _no_video_options(call: typer.Context) -> None:
     """Refuse what was given on the command line and means nothing for photos."""
     given = [name for name in call.params if _given(call, name) and name not in PHOTO_OPTIONS]
     if given:
-        names = ", ".join(f"--{name}" for name in given)
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"--backbone colours photos: leave out {names} (for videos only).")
 
 

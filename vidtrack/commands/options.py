@@ -49,7 +49,7 @@ class TrackerOptions:
     ] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; the default is torch's choice.")
+        int | None, typer.Option(min=1, max=1024, help="CPU threads; the default is torch's choice.")
     ] = None
 
     def load(self, tracker: str, **settings: Any) -> Tracker:

@@ -101,12 +101,9 @@ def _settings(method: str, config: str | None, overrides: list[str]) -> Pretrain
 
 def _made_for(path: Path) -> str | None:
     """The method that a config is for, or "vidtrack train"; None if that can't be told."""
-    import yaml
+    from pretrain.config import read_yaml
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None  # told by whoever loads it
+    values = read_yaml(path)
     if not isinstance(values, dict):
         return None
     if "method" in values:

@@ -9,7 +9,7 @@ import typer
 
 from pretrain.errors import InputError
 from vidtrack.commands.options import TrackerOptions, with_options
-from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told, warn
+from vidtrack.commands.shared import MaxPixels, OnError, Overwrite, Quiet, TrackerName, say, told, warn
 
 if TYPE_CHECKING:
     from vidtrack.tracker import Tracker
@@ -62,8 +62,10 @@ def propagate(
         bool, typer.Option("--adapt", help="Let the tracker learn on this video first: see vidtrack adapt.")
     ] = False,
     cache: Annotated[
-        float, typer.Option(min=0, help="GB of embeddings kept on disk for later runs; 0 keeps none.")
+        float, typer.Option(min=0, max=1e6, help="GB of embeddings kept on disk for later runs; 0: none.")
     ] = 2,
+    on_error: OnError = "repeat",
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     *,
@@ -75,6 +77,7 @@ def propagate(
     computed again.
     """
     with told():
+        from pretrain.limits import set_max_pixels
         from vidtrack.files import require_free
         from vidtrack.job import (
             LabelOptions,
@@ -89,14 +92,19 @@ def propagate(
         from vidtrack.job.report import summary
         from vidtrack.passes import DIRECTIONS
         from vidtrack.progress import frame_progress
+        from vidtrack.tolerance import ON_ERROR
         from vidtrack.video import probe
 
+        if max_pixels is not None:
+            set_max_pixels(max_pixels)
         if (video is None) == (live is None):
             raise InputError("give one video, or --live with a camera number or an address.")
         if adapt and live is not None:
             raise InputError("--adapt learns on a whole video: it can't go with --live.")
         if direction not in DIRECTIONS:
             raise InputError(f"--direction {direction} is unknown: choose forward, backward or both.")
+        if on_error not in ON_ERROR:
+            raise InputError(f"--on-error {on_error} is unknown: choose stop, skip or repeat.")
         lists = [tuple(value or ()) for value in (mask, point, box, array)]
         label_options = LabelOptions(
             mask=lists[0],
@@ -120,9 +128,10 @@ def propagate(
             saves=saves,
             overlay=overlay,
             overwrite=overwrite,
+            on_error=on_error,  # type: ignore[arg-type]
             cache_bytes=round(cache * 1e9),
         )
-        tell = None if quiet else print
+        tell = None if quiet else say
         if video is not None:
             info = probe(video)
             given = read_annotations(label_options, (info.height, info.width), start, end)
@@ -145,8 +154,8 @@ def propagate(
         warn(report["warnings"])
         if not quiet:
             for line in summary(report):
-                print(line)
-            print(f"{target}: {' '.join(report['files'])}")
+                say(line)
+            say(f"{target}: {' '.join(report['files'])}")
 
 
 def _adapted(video: Path, tracker: str, options: TrackerOptions, keep: bool, quiet: bool) -> Tracker:
@@ -169,7 +178,7 @@ def _adapted(video: Path, tracker: str, options: TrackerOptions, keep: bool, qui
         ),
     ):
         if not quiet:
-            print(found.sentence())
+            say(found.sentence())
         loaded = options.load(str(path))
     loaded.name = f"{tracker}, adapted"
     return loaded

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -11,13 +13,27 @@ from typing import Annotated
 import typer
 
 from pretrain.errors import InputError
+from pretrain.interrupts import Handlers
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; the default is torch's choice.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="CPU threads; the default is torch's choice.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and warnings.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 TrackerName = Annotated[str, typer.Option(help="default, PATH, random:resnet18, lab or copy.")]
+OnError = Annotated[
+    str,
+    typer.Option(
+        help="Frames that can't be decoded: repeat the one before (up to a tenth), skip them, or stop."
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(help="Width times height of the largest picture or video that is read. [8192 x 8192]"),
+]
 START_OVER = "run the same command again to start over."
+FULL = (errno.ENOSPC, errno.EDQUOT)
 GO_ON = "run the same command again to go on."
 
 
@@ -25,31 +41,83 @@ GO_ON = "run the same command again to go on."
 def told(resume: str = START_OVER) -> Iterator[None]:
     """Turn exceptions into one sentence on stderr and the right exit code.
 
+    Inside, Ctrl-C and SIGTERM end the work in order; the second time, at once.
+
     Args:
         resume: what to do after an interruption that doesn't say it itself.
     """
+    # What Pillow finds odd in a picture is either refused in our words, or harmless.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    stop = _Stop(resume)
     try:
         yield
-    except InputError as error:
-        fail(str(error), 2)
-    except KeyboardInterrupt as stop:
-        fail(f"interrupted: {stop.args[0] if stop.args else resume}", 130)
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:
-        if os.environ.get("VIDTRACK_DEBUG"):
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            fail(f"interrupted: {error.args[0] if error.args else resume}", 130)
+        if stop.asked:  # what it interrupts may tell it in another way, such as a module half imported
+            fail(f"interrupted: {resume}", 130)
+        if isinstance(error, InputError):
+            fail(str(error), 2)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            fail("a name is longer than that of a file can be: give a shorter path.", 2)
+        if isinstance(error, PermissionError) and error.filename:
+            fail(f"{error.filename} is not yours to use: change its permissions, or leave it out.", 2)
+        if isinstance(error, OSError) and error.errno in FULL:
+            where = f"disk of {error.filename}" if error.filename else "disk"
+            fail(f"the {where} is full: make room, then {resume}", 1)
+        if os.environ.get("VIDTRACK_DEBUG") or not isinstance(error, Exception):
             raise
         text = " ".join(str(error).split()) or "no message"
         fail(f"vidtrack failed: {type(error).__name__}: {text} (set VIDTRACK_DEBUG=1 for the traceback).", 1)
+    finally:
+        stop.handlers.restore()
+
+
+class _Stop:
+    """What Ctrl-C and SIGTERM do during a command.
+
+    Args:
+        resume: what to do afterwards.
+
+    Attributes:
+        asked: one of them has come.
+    """
+
+    def __init__(self, resume: str) -> None:
+        self.resume, self.asked = resume, False
+        self.handlers = Handlers(self._handle)
+
+    def _handle(self, number: int) -> None:
+        if self.asked:
+            cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
+            os.write(2, f"{cursor}interrupted twice, ended at once: {self.resume}\n".encode())
+            os._exit(130)
+        self.asked = True
+        raise KeyboardInterrupt
 
 
 def fail(sentence: str, code: int) -> None:
     """Print a sentence on stderr and leave with an exit code."""
-    print(f"Error: {sentence}" if code != 130 else sentence, file=sys.stderr)
+    print(printable(f"Error: {sentence}" if code != 130 else sentence), file=sys.stderr)
     raise typer.Exit(code)
 
 
 def warn(sentences: Iterable[str]) -> None:
     """Print warnings on stderr, one a line."""
     for sentence in sentences:
-        print(f"Warning: {sentence}", file=sys.stderr)
+        print(printable(f"Warning: {sentence}"), file=sys.stderr)
+
+
+def say(line: object) -> None:
+    """Print a line on stdout."""
+    print(printable(str(line)))
+
+
+def printable(line: str) -> str:
+    """A line as a terminal can show it: names of files may hold line breaks, escapes and broken text."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode()
+        for one in line
+    )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidtrack.commands.shared import GO_ON, Device, Overwrite, Quiet, Threads, told, warn
+
+if TYPE_CHECKING:
+    from vidtrack.learn.held_out import ClipSet
+    from vidtrack.model.colorizer import VideoColorizer
 
 SHOWN = 10  # warnings of what was skipped: there is one for each shot
 
@@ -38,12 +42,14 @@ def train(
         import torch
 
         from pretrain.config import load_config
-        from pretrain.distributed import rank
         from vidtrack.files import bundled_configs
         from vidtrack.learn.settings import TrackConfig
         from vidtrack.learn.train import train as run
         from vidtrack.progress import print_indexing, print_validation, training_progress
         from vidtrack.reports.track_page import write_page
+
+        def page(model: VideoColorizer, clips: ClipSet | None) -> None:
+            write_page(out, model, clips, settings.validation)
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -66,6 +72,7 @@ def train(
                 decoding=decoding,
                 indexing=None if quiet else print_indexing(),
                 announce=None if quiet else print,
+                finish=page,
             )
         shown = result.skipped[:SHOWN]
         warn([f"{name} was skipped: {why}" for name, why in shown])
@@ -73,8 +80,6 @@ def train(
             warn([f"{len(result.skipped) - len(shown)} more were skipped: see {out / 'skipped.json'}"])
         if result.interrupted:
             raise KeyboardInterrupt
-        if result.model is not None and rank() == 0:
-            write_page(out, result.model, result.clips, settings.validation)
         if not quiet and result.done:
             print(f"{out / 'tracker.safetensors'}: use it with --tracker, {result.steps} steps done")
             print(f"{out / 'report.html'} shows what was learned")

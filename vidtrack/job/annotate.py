@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ def _with_folders(texts: Iterable[str], start: int, end: int | None) -> dict[int
     paths: dict[int, Path] = {}
     for text in texts:
         folder = Path(text)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # a Path raises for names that are too long
             _merge("mask", paths, _by_frame("mask", [text], start))
             continue
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
@@ -172,7 +173,7 @@ def _by_frame(option: str, texts: Iterable[str], start: int) -> dict[int, Path]:
     paths: dict[int, Path] = {}
     for text in texts:
         named = re.fullmatch(r"([0-9]{1,9})=(.+)", text, re.DOTALL)
-        number, path = (int(named[1]), named[2]) if named and not Path(text).exists() else (start, text)
+        number, path = (int(named[1]), named[2]) if named and not os.path.exists(text) else (start, text)
         _merge(option, paths, {number: Path(path)})
     return paths
 

@@ -12,6 +12,7 @@ import numpy as np
 from vidtrack.benchmark.environment import versions
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import Direction, Span
+from vidtrack.tolerance import OnError
 from vidtrack.tracker import Tracker
 
 Manifest = dict[str, Any]
@@ -26,6 +27,7 @@ def make_manifest(
     start: int,
     end: int | None,
     soft: bool,
+    on_error: OnError = "repeat",
 ) -> Manifest:
     """Everything that decides the labels of each frame, as JSON values.
 
@@ -35,6 +37,7 @@ def make_manifest(
         labels: the annotations.
         direction, start, end: see `Passes`.
         soft: soft maps are kept.
+        on_error: what is done about damaged frames.
     """
     options = tracker.describe()
     if tracker.weights is not None:
@@ -47,6 +50,7 @@ def make_manifest(
         "start": start,
         "end": end,
         "soft": soft,
+        "on_error": on_error,
         "options": options,
         "versions": versions(),
         # Channels are summed together, so that one more can change the last bit of the others.
@@ -105,16 +109,18 @@ def spans(annotated: list[int], start: int) -> list[Span]:
 
 
 def same_setting(old: Manifest, new: Manifest) -> bool:
-    """Whether two runs differ in their annotations at most."""
+    """Whether two runs differ at most in their annotations, and in what is done about damaged frames."""
     if new.get("video") is None:
         return False
-    return {**old, "annotations": None} == {**new, "annotations": None}
+    apart = {"annotations": None, "on_error": None}
+    return {**old, **apart} == {**new, **apart}
 
 
 def reusable(old: Manifest, new: Manifest, done: Container[int], count: int | None) -> set[Span]:
     """The spans of a run that an earlier one has computed already, exactly as this one would.
 
-    A frame depends on the annotations before and after it and on nothing else, see `Memory`.
+    A frame depends on the annotations before and after it and on nothing else, see `Memory`; damaged frames
+    are not looked at here.
 
     Args:
         old, new: manifests of the two runs.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidtrack.passes import Direction
+from vidtrack.tolerance import OnError
 
 Progress = Callable[[int, int | None], None]  # frames done, and all of them (None: unknown)
 Tell = Callable[[str], None]  # a line for the terminal
@@ -21,6 +22,7 @@ class Plan:
         saves: outputs beyond the usual ones, see the classes in `vidtrack.job.outputs`.
         overlay: write `overlay.mp4`.
         overwrite: replace an existing folder of results; what would come out the same is taken from it.
+        on_error: what is done about damaged frames, see `Tolerance`.
         cache_bytes: room for embeddings that later runs use again, see `EmbeddingCache`; 0: none are kept.
     """
 
@@ -30,6 +32,7 @@ class Plan:
     saves: frozenset[str] = field(default_factory=frozenset)
     overlay: bool = True
     overwrite: bool = False
+    on_error: OnError = "repeat"
     cache_bytes: int = 0
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vidtrack.files import json_bytes
+
 NAME = ".frames.jsonl"
 Record = dict[str, Any]
 
@@ -14,8 +16,9 @@ Record = dict[str, Any]
 class Records:
     """Records by frame number in a file that only grows; the last of a number counts.
 
-    A record has `index`, `name`, `time` (seconds), `damaged`, `objects` (key -> what the report tells of it)
-    and perhaps `labels` (exact values, for kinds without a file per frame). A line that was cut off, because
+    A record has `index`, `name`, `time` (seconds), `damaged`, `skipped` (then the frame has no labels),
+    `objects` (key -> what the report tells of it) and perhaps `labels` (exact values, for kinds without a
+    file per frame). A line that was cut off, because
     the process was killed, is left out.
 
     Args:
@@ -88,7 +91,7 @@ class RecordWriter:
 
 
 def _line(record: Record) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return json_bytes(record, separators=(",", ":")) + b"\n"
 
 
 def _parsed(line: bytes) -> Record | None:

@@ -11,6 +11,7 @@ from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import Direction
 
 ALARMS = 5  # lines of the terminal for these; the others are in the report
+LISTED = 8  # frame numbers in a line of the terminal
 
 
 def describe_labels(labels: Mapping[int, Any]) -> dict[str, Any]:
@@ -46,6 +47,12 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
+def _listed(numbers: list[int]) -> str:
+    """The first few of some numbers, in words."""
+    more = len(numbers) - LISTED
+    return ", ".join(map(str, numbers[:LISTED])) + (f" and {more} more" if more > 0 else "")
+
+
 def lost_sentences(frames: list[Record], labels: Mapping[int, Any], direction: Direction) -> list[str]:
     """A sentence for each object that was annotated and is not seen at the end.
 
@@ -57,6 +64,7 @@ def lost_sentences(frames: list[Record], labels: Mapping[int, Any], direction: D
         direction: backward, nothing is carried beyond the last annotation.
     """
     first = next(iter(labels.values()))
+    frames = [frame for frame in frames if not frame["skipped"]]
     if isinstance(first, Maps) or not frames:
         return []
     named = "instance" if isinstance(first, Keypoints) else "object"
@@ -106,6 +114,9 @@ def summary(report: Mapping[str, Any]) -> list[str]:
             f"latency: {live['mean_latency_ms']:.0f} ms on average, {live['max_latency_ms']:.0f} ms at most; "
             f"{live['dropped_frames']} frames dropped"
         )
+    if damaged := report["damage"]["damaged_frames"]:
+        fate = "without labels" if report["damage"]["skipped_frames"] else "showing what came before"
+        lines.append(f"damaged: {_count(len(damaged), 'frame')} {fate}: {_listed(damaged)}")
     found, wanted = report["alarms"], report["annotate_next"]
     lines += [f"alarm: {alarm['sentence']}" for alarm in found[:ALARMS]]
     if len(found) > ALARMS:

@@ -86,12 +86,19 @@ class Reuse:
     def _take(self, run: Earlier, manifest: Manifest) -> None:
         try:
             spans = reusable(run.manifest, manifest, run.records, run.count)
+            alike = run.manifest.get("on_error") == manifest["on_error"]
             for span in spans - self.runs.keys():
                 frames = run.frames(span, self.start)
-                if all(self._output.there(self._about, record, run.folder) for record in frames):
+                if all(self._is_right(record, run.folder, alike) for record in frames):
                     self.runs[span] = run
         except (AttributeError, KeyError, TypeError, ValueError):
             return  # someone changed its files: it is no help
+
+    def _is_right(self, record: Record, folder: Path, alike: bool) -> bool:
+        """Whether all is there of a frame; `alike`: both runs do the same about damaged frames."""
+        if record["damaged"] and not alike:
+            return False
+        return record["skipped"] or self._output.there(self._about, record, folder)
 
     @property
     def frames(self) -> int:

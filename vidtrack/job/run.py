@@ -11,7 +11,7 @@ from pretrain.errors import InputError
 from vidtrack.ahead import Embed
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.cache import EmbeddingCache, default_folder, embedding_key, video_hash
-from vidtrack.files import require_free, write_json
+from vidtrack.files import drop, require_free, work_folder, write_json
 from vidtrack.geometry import working_size
 from vidtrack.job.annotate import Annotations
 from vidtrack.job.expect import (
@@ -29,13 +29,15 @@ from vidtrack.job.plan import Plan, Progress, Tell
 from vidtrack.job.report import describe_labels, lost_sentences, what
 from vidtrack.job.reuse import Earlier, Reuse
 from vidtrack.job.trust import Trust
-from vidtrack.job.work import begin, complete, drop, work_folder, worth_keeping
+from vidtrack.job.work import begin, complete, worth_keeping
 from vidtrack.job.writer import ResultWriter
 from vidtrack.labels import Boxes, Keypoints, Masks
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.session import Labels
+from vidtrack.tolerance import describe_damage
 from vidtrack.tracker import Tracker
 from vidtrack.video import VideoInfo, probe
+from vidtrack.video.container import reason
 
 
 def propagate_video(
@@ -74,8 +76,8 @@ def propagate_video(
         KeyboardInterrupt: with a sentence that says how to go on.
     """
     run = _Run(_annotations(annotations), tracker, out, plan or Plan(), probe(video), progress, tell)
-    with work_folder(run.out) as partial:
-        manifest = run.manifest(video_hash(video))
+    with work_folder(run.out, run.plan.overwrite) as partial:
+        manifest = run.manifest(_hash(video))
         stopped = Earlier.of_stopped(partial)
         reuse = Reuse((stopped, Earlier.of_results(run.out)), manifest, run.about)
         try:
@@ -92,6 +94,14 @@ def propagate_video(
             return run.carry(video, partial, manifest, reuse, meter, options)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt(run.stopped(partial, manifest)) from stop
+        except OSError as error:
+            run.stopped(partial, manifest)
+            raise _unwritten(run.out, error) from error
+        except InputError:
+            run.stopped(partial, manifest)
+            if partial.exists():
+                run.tell(f"what is done is kept in {partial.name}, to go on from")
+            raise
         except BaseException:
             run.stopped(partial, manifest)
             raise
@@ -117,15 +127,32 @@ def propagate_live(
     if plan.direction != "forward" or plan.start or set(given.labels) != {0}:
         raise InputError("a live source goes forward from its first frame: annotate frame 0 only.")
     run = _Run(given, tracker, out, plan, source.info, progress, tell)
-    with work_folder(run.out) as partial, source.ended_by_interrupt():
+    with work_folder(run.out, plan.overwrite) as partial, source.ended_by_interrupt():
         manifest = run.manifest(None)
         reuse = Reuse((), manifest, run.about)
         try:
             run.announce(source.info.path, reuse)
             return run.carry(source, partial, manifest, reuse, run.meter(reuse), {})
+        except OSError as error:
+            drop(partial)
+            raise _unwritten(run.out, error) from error
         except BaseException:
             drop(partial)
             raise
+
+
+def _hash(video: Path) -> str:
+    try:
+        return video_hash(video)
+    except OSError as error:
+        raise InputError(f"{video} can't be read any more ({reason(error)}): look for it.") from error
+
+
+def _unwritten(out: Path, error: OSError) -> InputError:
+    """Reading has errors of its own: what the system refuses in a run is writing."""
+    return InputError(
+        f"{out} can't be written ({reason(error)}): make room or choose another --out, and run again."
+    )
 
 
 def _annotations(given: Annotations | Mapping[int, Labels]) -> Annotations:
@@ -172,7 +199,9 @@ class _Run:
         """See `make_manifest`."""
         plan, labels = self.plan, self.given.labels
         soft = "npz" in plan.saves
-        return make_manifest(video, self.tracker, labels, plan.direction, plan.start, plan.end, soft)
+        return make_manifest(
+            video, self.tracker, labels, plan.direction, plan.start, plan.end, soft, plan.on_error
+        )
 
     def announce(self, source: Path, reuse: Reuse) -> None:
         """Tell what will be done, and refuse what there is no room for."""
@@ -244,8 +273,7 @@ class _Run:
     ) -> dict[str, Any]:
         """Compute and write all frames, and give the folder its name; returns the report."""
         plan, began, waiting, computed = self.plan, time.perf_counter(), 0.0, 0
-        if manifest["soft"]:
-            options = {**options, "soft": True}
+        options = {**options, "soft": manifest["soft"], "on_error": plan.on_error}
         with self.tracker.passes(
             source, self.given.labels, plan.direction, plan.start, plan.end, **options
         ) as passes:
@@ -261,8 +289,9 @@ class _Run:
                         source.note()
                     writer.put(result, known)
                     waiting += time.perf_counter() - handed
-                    computed += known is None and result.index not in self.given.labels
-                    meter.result(computed=known is None)
+                    new = known is None and result.labels is not None
+                    computed += new and result.index not in self.given.labels
+                    meter.result(computed=new)
                 handed = time.perf_counter()
                 told = writer.close()
                 waiting += time.perf_counter() - handed
@@ -273,6 +302,7 @@ class _Run:
         seconds = {**passes.seconds, "writing": writer.seconds, "waiting for writing": waiting}
         seconds["total"] = time.perf_counter() - began
         report = self._report(writer, manifest, seconds, told, computed)
+        report["damage"] = describe_damage(writer.frames, plan.on_error, passes.damage)
         if isinstance(source, LiveSource):
             report["live"] = source.report()
         trust = Trust(writer.frames, self.given.labels, plan.direction)

@@ -90,8 +90,8 @@ def confidence_series(
 ) -> dict[str, NDArray[np.float64]]:
     """The confidences of a run as `vidtrack.trust` takes them, by object.
 
-    An object is expected in a frame if an annotation that the frame is carried from has it: there it is 0
-    where it is not seen, elsewhere nan.
+    In a frame without labels nothing is expected. Elsewhere an object is expected if an annotation that the
+    frame is carried from has it: there it is 0 where it is not seen, else nan.
 
     Args:
         frames: records of all frames, in order.
@@ -102,6 +102,8 @@ def confidence_series(
     known = {number: annotated_keys(value) for number, value in labels.items()}
     series: dict[str, NDArray[np.float64]] = {}
     for t, frame in enumerate(frames):
+        if frame["skipped"]:
+            continue
         behind = bisect_right(numbers, frame["index"]) - 1
         ahead = bisect_left(numbers, frame["index"])
         sources = [behind] * (direction != "backward") + [ahead] * (direction != "forward")

@@ -56,17 +56,25 @@ class ResultWriter:
     def _write(self, item: tuple[Result, Path | None]) -> None:
         began = time.perf_counter()
         result, source = item
-        labels = self.output.complete(result.labels)
-        values = self.output.put(result, labels, source)
-        if self.video:
-            self.video.write(self.output.draw(result.image, labels), result.time)
         about = {
             "index": result.index,
             "name": result.name,
             "time": round(float(result.time), 6),
             "damaged": result.damaged,
-            "objects": self.output.objects(labels, result.confidence),
+            "skipped": result.labels is None,
+            "objects": {},
         }
+        values, picture = None, result.image
+        if result.labels is None:
+            self.output.skip(result)
+        else:
+            labels = self.output.complete(result.labels)
+            values = self.output.put(result, labels, source)
+            about["objects"] = self.output.objects(labels, result.confidence)
+            if self.video:
+                picture = self.output.draw(result.image, labels)
+        if self.video:
+            self.video.write(picture, result.time)
         if source != self.folder:
             self.records.append(about if values is None else {**about, "labels": values})
         self.frames.append(about)
@@ -80,7 +88,7 @@ class ResultWriter:
         records = Records(self.folder)
         RecordWriter(self.folder, records.all()).close()  # in order, as if the run had never been stopped
         records.reload()
-        self.output.finish(records.all)
+        self.output.finish(lambda: (record for record in records.all() if not record["skipped"]))
         self.seconds += time.perf_counter() - began
         if self.video is None:
             return []

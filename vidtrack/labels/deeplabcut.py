@@ -6,9 +6,6 @@ for several animals: scorer, individuals, bodyparts, coords. The rows of hand la
 results are frame numbers. What is written follows DeepLabCut's `create_df_from_prediction`
 (pose_estimation_pytorch/apis/videos.py; Mathis et al. 2018, arXiv 1804.03142): a pandas table under the key
 `df_with_missing`. H5 needs pandas and PyTables, CSV needs neither. Pixels are taken as they are.
-
-pandas keeps the columns' names in H5 as pickles, which can run code when they are read: open H5 files only
-from people you trust.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 
 from pretrain.errors import InputError
 from vidtrack.files import atomic_file
+from vidtrack.labels.h5table import read_table
 from vidtrack.labels.keypoints import Keypoints, same_layout
 from vidtrack.labels.textfiles import LARGEST, Row, number, number_in_name, same_length, shortest, whole
 
@@ -67,23 +66,20 @@ def read_deeplabcut_h5(path: Path) -> dict[int, Keypoints]:
     """Keypoints of DeepLabCut's H5, see `parse_deeplabcut`.
 
     Raises:
-        InputError: pandas and PyTables aren't installed; the file is damaged, or not of DeepLabCut.
+        InputError: pandas and PyTables aren't installed; the file is damaged, asks to run something, or is
+            not of DeepLabCut.
     """
-    pandas = _pandas(path)
+    _require_pandas(path)
     try:
-        with pandas.HDFStore(path, mode="r") as store:
-            keys = store.keys()
-            key = f"/{_KEY}"
-            frame = store.get(key if key in keys or len(keys) != 1 else keys[0])
-        values = frame.to_numpy(np.float64)
-        levels, columns = tuple(frame.columns.names), [tuple(map(str, column)) for column in frame.columns]
-        index = ["/".join(map(str, row)) if isinstance(row, tuple) else str(row) for row in frame.index]
-    except Exception as error:  # pandas, PyTables and pickle raise many kinds of errors
+        table = read_table(path, _KEY)
+    except InputError:
+        raise
+    except Exception as error:  # pandas and PyTables raise many kinds of errors, and HDF5 may crash
         raise InputError(
             f"{path} can't be read as a table of DeepLabCut: export it again, or give its CSV."
         ) from error
-    names = [(name, f"{path}, row {place}") for place, name in enumerate(index, 1)]
-    return _keypoints(levels, columns, names, values, str(path))
+    names = [(name, f"{path}, row {place}") for place, name in enumerate(table.index, 1)]
+    return _keypoints(table.levels, table.columns, names, table.values, str(path))
 
 
 def write_deeplabcut(
@@ -110,7 +106,8 @@ def write_deeplabcut(
     """
     path = Path(path)
     h5 = path.suffix.lower() in (".h5", ".hdf5")
-    pandas = _pandas(path) if h5 else None
+    if h5:
+        _require_pandas(path)
     index: list[int] = []
     values: list[np.ndarray] = []
     columns: list[tuple[str, ...]] = []
@@ -124,7 +121,7 @@ def write_deeplabcut(
         values.append(np.concatenate([xy, keypoints.confidence[..., None]], axis=2).reshape(-1))
     with atomic_file(path, overwrite) as partial:
         if h5:
-            _write_h5(partial, pandas, levels, columns, index, np.stack(values))
+            _write_h5(partial, levels, columns, index, np.stack(values))
         else:
             _write_csv(partial, levels, columns, index, values)
 
@@ -151,13 +148,13 @@ def _write_csv(
 
 def _write_h5(
     path: Path,
-    pandas: Any,
     levels: tuple[str, ...],
     columns: list[tuple[str, ...]],
     index: list[int],
     values: np.ndarray,
 ) -> None:
     """A pandas table under DeepLabCut's key, which every pandas since 0.15 reads."""
+    pandas: Any = import_module("pandas")
     too_wide = import_module("tables.exceptions").HDF5ExtError
 
     names = pandas.MultiIndex.from_tuples(columns, names=levels)
@@ -260,16 +257,9 @@ def _frame_numbers(index: list[tuple[str, str]], where: str) -> list[int]:
     return frames
 
 
-def _pandas(path: Path) -> Any:
-    """The module pandas.
-
-    Raises:
-        InputError: it or PyTables isn't installed.
-    """
-    try:
-        import_module("tables")  # pandas imports it later, with an error of its own
-        return import_module("pandas")
-    except ImportError as error:
+def _require_pandas(path: Path) -> None:
+    """Raises InputError unless pandas and PyTables are installed."""
+    if find_spec("pandas") is None or find_spec("tables") is None:
         raise InputError(
             f"{path} is H5, which needs pandas and PyTables: pip install 'vidtrack[deeplabcut]', or use CSV."
-        ) from error
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import InputError
+from pretrain.limits import TooLarge, open_picture
 from vidtrack.labels.drawing import Canvas, canvas_size
 from vidtrack.labels.masks import Masks
 from vidtrack.labels.polygons import circle, fill, points_from
@@ -86,11 +87,11 @@ def _region(shape: dict[str, Any], kind: Any, size: tuple[int, int], where: str)
 
 def _pasted(encoded: Any, points: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     """A bitmap in base64 PNG, its first pixel at the first point; what lies outside the image is cut off."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(base64.b64decode(encoded)), formats=["PNG"]) as image:
+        with open_picture(io.BytesIO(base64.b64decode(encoded)), where, ("PNG",)) as image:
             bitmap = np.asarray(image.convert("L")) > 0
+    except TooLarge:
+        raise
     except Exception as error:  # PIL raises a dozen kinds of errors for damaged files
         raise InputError(f"{where} has a bitmap that can't be read: draw the shape again.") from error
     region = np.zeros(size, np.bool_)

@@ -10,6 +10,7 @@ import numpy as np
 from pretrain.errors import InputError
 from vidtrack.files import atomic_file
 from vidtrack.labels.masks import same_aspect
+from vidtrack.labels.npz import open_npz
 from vidtrack.labels.textfiles import head
 
 _KINDS = "a map (.npy or .npz)"
@@ -153,15 +154,16 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if not start.startswith((b"\x93NUMPY", b"PK")):
         raise InputError(f"{path} is neither .npy nor .npz: save the map with numpy.save.")
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content, None
-        with content:
+        if not start.startswith(b"PK"):
+            return np.array(np.load(path, mmap_mode="r", allow_pickle=False)), None
+        with open_npz(path) as content:
             names = content.files
             key = "values" if "values" in names else names[0] if len(names) == 1 else None
             values = None if key is None else np.asarray(content[key])
             rated = key == "values" and "confidence" in names
             confidence = np.asarray(content["confidence"]) if rated else None
+    except InputError:
+        raise
     except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged files
         raise InputError(f"{path} is damaged, or holds no numbers: save it again with numpy.save.") from error
     if values is None:

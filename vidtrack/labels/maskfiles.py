@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pretrain.errors import InputError
+from pretrain.limits import TooLarge, open_picture, require_pixels
 from vidtrack.labels.masks import MAX_OBJECTS, Masks
 from vidtrack.labels.values import masks_from_values
 
 # PIL looks at the content and tries only these: lossless formats, and the lossy ones to name them.
-_FORMATS = ["PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG", "AVIF"]
+_FORMATS = ("PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG", "AVIF")
 _LOSSY = {"JPEG": "a JPEG", "MPO": "a JPEG", "AVIF": "an AVIF image"}
 
 
@@ -53,10 +55,12 @@ def read_json(path: Path) -> Any:
 
 def _head(path: Path) -> bytes:
     """The first bytes of a file: a video given by mistake must not be read whole."""
-    if not path.exists():
+    if not os.path.exists(path):  # a Path raises for names that are too long
         raise InputError(f"{path} doesn't exist: give the path of a mask (PNG, labelme or COCO JSON, .npy).")
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the path of one mask file.")
+    if not path.is_file():  # reading a pipe would wait, perhaps for ever
+        raise InputError(f"{path} is a pipe or a device: give the path of one mask file.")
     try:
         with path.open("rb") as stream:
             return stream.read(256)
@@ -67,14 +71,15 @@ def _head(path: Path) -> bytes:
 def _array(path: Path) -> np.ndarray:
     """Integers or bool `[H, W]` of a `.npy` file."""
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: its header may say anything
     except Exception as error:  # numpy raises many kinds of errors for damaged headers
         raise InputError(f"{path} is a damaged .npy file: save it again with numpy.save.") from error
     if values.ndim != 2 or not values.size or values.dtype.kind not in "biu":
         raise InputError(
             f"{path} holds {values.dtype} {list(values.shape)}: save integer ids [height, width]."
         )
-    return values
+    require_pixels(values.shape[1], values.shape[0], path)
+    return np.array(values)
 
 
 def _masks_from_image(path: Path, void: int | None) -> Masks:
@@ -95,12 +100,12 @@ def _masks_from_image(path: Path, void: int | None) -> Masks:
 
 def _image(path: Path) -> tuple[Any, list[str]]:
     """A decoded PIL image, upright, and warnings about it."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps, UnidentifiedImageError
 
-    Image.init()
     try:
-        # Builds of PIL differ in the formats that they have, and one that is missing would be a KeyError.
-        image = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+        image = open_picture(path, path, _FORMATS)
+    except TooLarge:
+        raise
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is neither an image nor JSON that holds a mask: save the mask as PNG."
@@ -113,10 +118,14 @@ def _image(path: Path) -> tuple[Any, list[str]]:
             raise InputError(f"{path} is {lossy}, whose compression destroys ids: save the mask as PNG.")
         warnings = []
         try:
-            if (pages := getattr(image, "n_frames", 1)) > 1:
-                warnings.append(f"{path} has {pages} pages, and the first was used.")
+            if getattr(image, "is_animated", False):
+                if image.format != "TIFF":
+                    raise InputError(f"{path} is an animation: save the mask of one frame as PNG.")
+                warnings.append(f"{path} has several pages, and the first was used.")
             image.load()
             return ImageOps.exif_transpose(image), warnings
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"{path} is damaged ({error}): save the mask again as PNG.") from error
 

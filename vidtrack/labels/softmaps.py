@@ -10,6 +10,7 @@ import numpy as np
 
 from pretrain.errors import InputError
 from vidtrack.files import atomic_file
+from vidtrack.labels.npz import open_npz
 
 _VERSION = 1
 _SLACK = 1e-3  # by which sums of rounded probabilities may leave 0..1
@@ -100,7 +101,7 @@ def load_soft(path: Path | str) -> SoftMaps:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a .npz of soft maps.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             values = {
                 name: file[name] for name in ("version", "labels", "objects", "size", "working", "stride")
             }

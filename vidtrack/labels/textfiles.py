@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,12 @@ def head(path: Path, kinds: str) -> bytes:
     Raises:
         InputError: no such file, a folder, or it can't be read.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # a Path raises for names that are too long
         raise InputError(f"{path} doesn't exist: give the path of {kinds}.")
     if path.is_dir():
         raise InputError(f"{path} is a folder: give the path of {kinds}.")
+    if not path.is_file():  # reading a pipe would wait, perhaps for ever
+        raise InputError(f"{path} is a pipe or a device: give the path of {kinds}.")
     try:
         with path.open("rb") as stream:
             return stream.read(4096)

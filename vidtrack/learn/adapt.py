@@ -10,6 +10,7 @@ Adaptation on Video Data".
 from __future__ import annotations
 
 import copy
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -24,8 +25,9 @@ from pretrain.config import Config
 from pretrain.device import choose_device, fast_dtype
 from pretrain.engine import Optimizer, Report, make_optimizer
 from pretrain.errors import InputError
+from pretrain.interrupts import held_back
 from pretrain.sampler import StepSampler, loader
-from vidtrack.files import require_free
+from vidtrack.files import atomic_file, locked_file
 from vidtrack.learn.clips import ClipDataset, Clips, collate, to_float
 from vidtrack.learn.frames import build_cache
 from vidtrack.learn.held_out import HeldOut, choose_clips
@@ -119,10 +121,23 @@ def adapt(
         decoding: called with the number of parts of the video decoded and of all.
 
     Raises:
-        InputError: the video has nothing to learn from, the tracker can't learn, or `out` can't be written.
+        InputError: the video has nothing to learn from, the tracker can't learn, or `out` can't be written or
+            is being written by another run.
     """
     settings = settings or Adapt()
-    require_free(out, overwrite)
+    with locked_file(out, overwrite):
+        return _adapt(video, out, tracker, settings, device, report, decoding)
+
+
+def _adapt(
+    video: Path,
+    out: Path,
+    tracker: str,
+    settings: Adapt,
+    device: str,
+    report: Report | None,
+    decoding: Progress | None,
+) -> Adapted:
     file = load_tracker(tracker_file(tracker))
     where = choose_device(device)
     if settings.clips.crop % file.model.stride or settings.clips.crop > settings.data.short_side:
@@ -135,8 +150,11 @@ def adapt(
         cache = build_cache(video, settings.data, Path(folder), least, decoding)
         found = adapt_model(file.model, cache.videos, settings, where, report)
         del cache  # the frames are mapped from the folder
-    told = {"video": video.name, "config": settings.model_dump(mode="json"), **vars(found)}
-    save_tracker(out, file.model, file.propagation, {**file.training, "adapted": told})
+        told = {"video": video.name, "config": settings.model_dump(mode="json"), **vars(found)}
+        made = Path(folder) / out.name  # there, and not beside `out`, a kill may leave half of it
+        save_tracker(made, file.model, file.propagation, {**file.training, "adapted": told})
+        with held_back(), atomic_file(out, overwrite=True) as partial:
+            shutil.copyfile(made, partial)
     return found
 
 

@@ -51,7 +51,7 @@ def list_videos(folder: Path, split: str | None) -> list[Path]:
     A single video file is a folder of one.
 
     Raises:
-        InputError: no such folder, or nothing to learn from in it.
+        InputError: no such folder, nothing to learn from in it, or a `clips.csv` that names files elsewhere.
     """
     if folder.is_file():
         return [folder]
@@ -59,11 +59,7 @@ def list_videos(folder: Path, split: str | None) -> list[Path]:
         raise InputError(f"there is no folder or video {folder}: give a folder of videos, or one video.")
     table = folder / "clips.csv"
     if table.is_file():
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if rows and not {"file", "split"} <= rows[0].keys():
-            raise InputError(f"{table} must have the columns file and split.")
-        files = [folder / row["file"] for row in rows if split is None or row["split"] == split]
+        files = [folder / name for name in _listed(table, split)]
     else:
         entries = [
             p
@@ -76,6 +72,27 @@ def list_videos(folder: Path, split: str | None) -> list[Path]:
         wanted = f" of split {split!r} (see {table})" if table.is_file() else ""
         raise InputError(f"{folder} holds no video files{wanted}: give a folder with mp4, mov, avi... files.")
     return sorted(files)
+
+
+def _listed(table: Path, split: str | None) -> list[str]:
+    """The files of a `clips.csv`, all of them below its folder.
+
+    Raises:
+        InputError: it can't be read, lacks a column, or names something outside.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} can't be read as CSV in UTF-8: save it again.") from error
+    if rows and not {"file", "split"} <= rows[0].keys():
+        raise InputError(f"{table} must have the columns file and split.")
+    names: list[str] = [row["file"] or "" for row in rows if split is None or row["split"] == split]
+    for name in names:
+        path = Path(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+            raise InputError(f"{table} lists the file {name!r}: name files below {table.parent} only.")
+    return names
 
 
 def sampled_frames(path: Path, short_side: int, rate: float) -> Iterator[np.ndarray]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,12 +19,13 @@ import cv2
 import numpy as np
 
 from vidtrack.files import replace, write_json
-from vidtrack.learn.index.films import State, state
+from vidtrack.learn.index.films import DAMAGED, State, state
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.index.threads import GoesOn, in_threads
 from vidtrack.video.spans import Sight, SpanReader
 
 FORMAT = 1  # counted up when the same parts and settings give other frames
+STALE = 3600.0  # seconds after which a file in the making was abandoned
 PACKS = 64  # files in which all parts are
 _TOGETHER = 8  # neighbouring parts of a video in one file: they are decoded in one go
 
@@ -81,6 +84,7 @@ def load_parts(
         For each part its frames, memory-mapped uint8 `[T, h, w, 3]`, T at most its count; or why there are
         none.
     """
+    _sweep(cache)
     states = {path: state(path) for path in {part.shot.path for part in parts}}
     packs: defaultdict[int, list[int]] = defaultdict(list)  # numbers of the parts in each
     before: defaultdict[str, int] = defaultdict(int)  # parts of a video so far
@@ -106,6 +110,14 @@ def load_parts(
             if progress is not None:
                 progress(len(found), len(parts))
     return [found[number] for number in range(len(parts))]
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes left half-written; who is at work writes all the time."""
+    for left in cache.glob(".frames-*.partial-*.raw"):
+        with contextlib.suppress(FileNotFoundError):
+            if left.stat().st_mtime < time.time() - STALE:
+                left.unlink()
 
 
 def _key(part: Part, now: State | None, short_side: int, rate: float) -> list[object]:
@@ -175,6 +187,6 @@ def _load(stem: Path) -> list[np.ndarray | str] | None:
                 start += size
             else:
                 parts.append(shape)
-    except (OSError, ValueError, TypeError):
+    except DAMAGED:
         return None
     return parts if start == len(data) else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ from pretrain.images import SPLITS, TARS, ImageSet, read_images
 from pretrain.images import SUFFIXES as IMAGES
 from vidtrack.files import atomic_file, require_free, write_json
 from vidtrack.learn.frames import VIDEO_SUFFIXES, list_videos, sampled_frames, shares
+from vidtrack.learn.index.films import DAMAGED
+from vidtrack.learn.index.threads import GoesOn, in_threads
 from vidtrack.video import probe
 
 FORMAT = 1  # of the cache; counted up when the same settings give other images
@@ -177,12 +180,10 @@ def _sample(
     starts = np.cumsum([0, *(len(video.wanted) for video in videos)])
     images = np.empty((int(starts[-1]), size, size, 3), np.uint8)  # the one place that holds images
     found: list[str] = []
-    # PyAV decodes without holding Python's lock.
-    pool = ThreadPoolExecutor(2)
-    try:
-        spaces = [images[a:b] for a, b in pairwise(starts)]
-        work = pool.map(lambda video, space: _fill(video, space, rate), videos, spaces)
-        for done, (video, space, numbers) in enumerate(zip(videos, spaces, work, strict=True)):
+    spaces = [images[a:b] for a, b in pairwise(starts)]
+    pairs = list(zip(videos, spaces, strict=True))
+    with closing(in_threads(lambda pair, goes_on: _fill(*pair, rate, goes_on), pairs, 2)) as work:
+        for done, ((video, space), numbers) in enumerate(zip(pairs, work, strict=True)):
             if isinstance(numbers, str):
                 skipped.append((video.name, numbers))
             else:
@@ -190,8 +191,6 @@ def _sample(
                 found += [f"{video.name}#{number}" for number in numbers]
             if progress is not None:
                 progress(done + 1, len(videos))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return ImageSet(images[: len(found)], None, (), tuple(found), sorted(skipped))
 
 
@@ -231,7 +230,7 @@ def _spread(length: int, count: int) -> list[int]:
     return [(2 * place + 1) * length // (2 * count) for place in range(count)]
 
 
-def _fill(video: _Video, space: np.ndarray, rate: float) -> list[int] | str:
+def _fill(video: _Video, space: np.ndarray, rate: float, goes_on: GoesOn) -> list[int] | str:
     """Write the wanted frames to `space`, uint8 `[N, size, size, 3]`; return their numbers, or why none."""
     wanted, size = set(video.wanted), space.shape[1]
     numbers: list[int] = []
@@ -240,7 +239,7 @@ def _fill(video: _Video, space: np.ndarray, rate: float) -> list[int] | str:
             if number in wanted:
                 space[len(numbers)] = _square(frame, size, f"{video.name}#{number}")
                 numbers.append(number)
-            if number >= video.wanted[-1]:
+            if number >= video.wanted[-1] or not goes_on():
                 break
     except (OSError, ValueError) as error:
         return str(error)
@@ -284,12 +283,14 @@ class _Kept:
         """What an earlier call has left; None if there is nothing, or nothing whole."""
         try:
             table = json.loads(self.table.read_text(encoding="utf-8"))
-            images = np.load(self.images)
+            images = np.array(np.load(self.images, mmap_mode="r", allow_pickle=False))
             names = tuple(table["names"])
-            if table["key"] != self.key or images.dtype != np.uint8 or len(images) != len(names):
+            if table["key"] != self.key or images.dtype != np.uint8 or images.ndim != 4:
+                return None
+            if len(images) != len(names):
                 return None
             return ImageSet(images, None, (), names, [(name, why) for name, why in table["skipped"]])
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
+        except (*DAMAGED, EOFError, zipfile.BadZipFile):
             return None
 
     def save(self, found: ImageSet) -> None:

@@ -12,12 +12,16 @@ from pathlib import Path
 import torch
 
 from pretrain.device import choose_device
-from pretrain.distributed import begin, first_alone, rank
-from pretrain.engine import Report, RunCallback, fit, prepare_run
+from pretrain.distributed import begin, first_alone, rank, world_size
+from pretrain.engine import Report, RunCallback, fit
 from pretrain.errors import InputError
+from pretrain.folder import prepare_run, run_folder
+from pretrain.interrupts import held_back
+from pretrain.log import duration
 from pretrain.origin import versions
 from vidtrack.files import write_json
 from vidtrack.learn.clips import ClipDataset, collate
+from vidtrack.learn.estimate import seconds_per_step
 from vidtrack.learn.frames import list_videos
 from vidtrack.learn.held_out import ClipSet
 from vidtrack.learn.index.build import Progress
@@ -29,6 +33,7 @@ from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
 
 TRACKER, REPORT = "tracker.safetensors", "report.html"
+Finish = Callable[[VideoColorizer, ClipSet | None], None]
 
 
 @dataclass
@@ -37,8 +42,6 @@ class TrainResult:
 
     Attributes:
         skipped: name and reason of what was not learned from.
-        model: what was learned; None where an earlier call had finished the run.
-        clips: that it was validated on, if any.
     """
 
     out: Path
@@ -46,8 +49,6 @@ class TrainResult:
     done: bool
     interrupted: bool
     skipped: list[tuple[str, str]]
-    model: VideoColorizer | None = None
-    clips: ClipSet | None = None
 
 
 def train(
@@ -63,12 +64,13 @@ def train(
     decoding: Progress | None = None,
     indexing: Progress | None = None,
     announce: Callable[[str], None] | None = None,
+    finish: Finish | None = None,
 ) -> TrainResult:
     """Train a tracker from the videos of a folder; the same call goes on where an earlier one stopped.
 
     Writes `out/config.json`, `log.jsonl`, `last.ckpt`, what `vidtrack.learn.validate` says and, when the last
-    step is done, `tracker.safetensors`; the decoded frames stay in `out/frames` until then. Started by
-    `torchrun`, the processes share each step, which is that of one process with all their clips.
+    step is done and last of all, `tracker.safetensors`; the decoded frames stay in `out/frames` until then.
+    Started by `torchrun`, the processes share each step, which is that of one process with all their clips.
 
     Args:
         data: folder of video files (or of folders of frames), or one video.
@@ -80,9 +82,12 @@ def train(
         report: called with the loss and throughput every few steps.
         validated: called with the record of each validation.
         decoding, indexing, announce: see `vidtrack.learn.frames.build_cache`.
+        finish: called with the model and the clips that it was validated on, if any, at the end of a call
+            that no signal ended: writes the report.
 
     Raises:
-        InputError: no usable video, sizes that don't fit together, an `out` that holds something else.
+        InputError: no usable video, sizes that don't fit together, an `out` that holds something else or that
+            another run is writing.
     """
     began = time.monotonic()
     where = choose_device(device)
@@ -91,19 +96,52 @@ def train(
     torch.manual_seed(config.seed)
     module = ColorizerTraining(config)
     _check(config, module.model.stride)
-    settings = config.optimizer
-    first = first_alone(
-        lambda: prepare_run(out, config, overwrite and rank() == 0, (TRACKER, REPORT, *PRODUCTS))
-    )
-    if first >= settings.steps and (out / TRACKER).is_file():
-        return TrainResult(out, first, done=True, interrupted=False, skipped=[])
-    frames = Path(config.data.cache) if config.data.cache else out / "frames"
-    footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
-    if rank() == 0:
-        write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in footage.skipped])
-    first_alone(lambda: _require_same_videos(out / "videos.json", footage, resumed=first > 0))
-    if not first:
-        module.prepare(footage.videos)
+    with run_folder(out):
+        settings = config.optimizer
+        products = (TRACKER, REPORT, *PRODUCTS)
+        first = first_alone(lambda: prepare_run(out, config, overwrite, products))
+        frames = Path(config.data.cache) if config.data.cache else out / "frames"
+        if first >= settings.steps and (out / TRACKER).is_file():
+            if not config.data.cache:
+                shutil.rmtree(frames, ignore_errors=True)
+            return TrainResult(out, first, done=True, interrupted=False, skipped=[])
+        footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
+        if rank() == 0:
+            write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in footage.skipped])
+        first_alone(lambda: _require_same_videos(out / "videos.json", footage, resumed=first > 0))
+        if not first:
+            module.prepare(footage.videos)
+        if announce is not None and world_size() == 1:
+            left = (settings.steps - first) * seconds_per_step(module, where) / 60
+            announce(f"about {duration(left)} for {settings.steps - first} steps on this machine")
+        save = _saver(module, config, footage)
+        check = None
+        if footage.clips is not None:
+            check = Validator(out, config.validation, module.best(), footage.clips, save, validated)
+        minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
+        callback = RunCallback(out, config.engine, settings.batch, minutes, report, check)
+        data_set = ClipDataset(footage.videos, config.clips)
+        first = fit(module, data_set, collate, settings, config.engine, config.seed, callback, where, first)
+        interrupted = callback.interrupted.is_set()
+        done = first >= settings.steps and not interrupted
+        if rank() == 0 and not interrupted:
+            if done and check is not None and check.due(first, settings.steps):  # else it was killed there
+                module.to(where)
+                check(first)
+            if finish is not None:
+                finish(module.best().cpu().eval(), footage.clips)
+        if rank() == 0 and done:
+            with held_back():
+                save(out / TRACKER, first)
+                if not config.data.cache:
+                    shutil.rmtree(frames, ignore_errors=True)
+    return TrainResult(out, first, done, interrupted, footage.skipped)
+
+
+def _saver(
+    module: ColorizerTraining, config: TrackConfig, footage: TrainingSet
+) -> Callable[[Path, int], None]:
+    """What writes a tracker file of the model as it is: called with its path and the step."""
 
     def save(path: Path, step: int) -> None:
         record = {
@@ -117,20 +155,7 @@ def train(
             record["began_from"] = module.began_from
         save_tracker(path, module.best(), config.propagation.model_dump(mode="json"), record)
 
-    check = None
-    if footage.clips is not None:
-        check = Validator(out, config.validation, module.best(), footage.clips, save, validated)
-    minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
-    callback = RunCallback(out, config.engine, settings.batch, minutes, report, check)
-    data_set = ClipDataset(footage.videos, config.clips)
-    first = fit(module, data_set, collate, settings, config.engine, config.seed, callback, where, first)
-    done = first >= settings.steps
-    if done and rank() == 0:
-        save(out / TRACKER, first)
-        if not config.data.cache:
-            shutil.rmtree(frames, ignore_errors=True)
-    stopped = callback.interrupted.is_set()
-    return TrainResult(out, first, done, stopped, footage.skipped, module.best().cpu().eval(), footage.clips)
+    return save
 
 
 def _check(config: TrackConfig, stride: int) -> None:

@@ -7,6 +7,7 @@ carried through it, too.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ LOG = "validation.jsonl"
 BEST, LAST = "best.safetensors", "last.safetensors"
 PRODUCTS = (LOG, BEST, LAST)
 SCORE = "cycle_accuracy"
+_TEMPORARY = ".davis-"  # folders
 
 
 class Davis(Config):
@@ -112,14 +114,20 @@ class Validator:
         self.out, self.settings, self.model, self.clips = out, settings, model, clips
         self.save, self.report = save, report
         self.done = time.monotonic()
-        self.best = max((record[SCORE] for record in read_validation(out)), default=-1.0)
+        records = read_validation(out)
+        self.known = {record["step"] for record in records}
+        self.best = max((record[SCORE] for record in records), default=-1.0)
         if not (out / BEST).is_file():
             self.best = -1.0
         self.task = None if settings.davis.data is None else _davis_task(settings.davis)
+        for left in out.glob(f"{_TEMPORARY}*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
 
     def due(self, step: int, steps: int) -> bool:
-        """See `pretrain.check.Check`."""
+        """See `pretrain.check.Check`; never for a step that is on record."""
         settings = self.settings
+        if step in self.known:
+            return False
         if step in (0, steps) or (settings.every_steps and step % settings.every_steps == 0):
             return True
         minutes = (time.monotonic() - self.done) / 60
@@ -138,6 +146,7 @@ class Validator:
             self.best = found.mean
             self.save(self.out / BEST, step)
         self.done = time.monotonic()
+        self.known.add(step)
         record["seconds"] = self.done - began
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -181,6 +190,6 @@ def _davis_scores(task: Any, out: Path, device: torch.device, size: int | None) 
     tracker = load(out / LAST, device=device.type)
     if size is not None:
         tracker = tracker.changed(size=size)
-    with tempfile.TemporaryDirectory(prefix=".davis-", dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=out) as folder:
         results = run(task, [Row("now", tracker)], Path(folder) / "results")
     return {key: value for key, value in results["rows"][0]["scores"].items() if value is not None}

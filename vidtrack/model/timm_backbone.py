@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +11,11 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import resnet
 from torch import Tensor, nn
 
 from pretrain.backbones import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.checkpoint import read_checkpoint, require_finite
 from pretrain.errors import InputError
 
 WRAPPERS = ("state_dict", "model", "teacher", "student", "network")
@@ -39,8 +36,8 @@ class TimmBackbone(nn.Module):
     Args:
         name: as in `timm.list_models()`, with or without a tag.
         pretrained: load timm's own weights, unless there is a path.
-        path: a local checkpoint, safetensors or PyTorch (read with `weights_only=True`); wrappers
-            (`state_dict`, `teacher` ...) and prefixes (`module. backbone.` ...) are removed.
+        path: a local checkpoint, see `pretrain.checkpoint.read_checkpoint`; prefixes of its tensors
+            (`module. backbone.` ...) are removed.
 
     Attributes:
         stride: pixels per cell.
@@ -59,9 +56,10 @@ class TimmBackbone(nn.Module):
     def __init__(self, name: str, pretrained: bool = False, path: Path | None = None) -> None:
         super().__init__()
         self.name = name
+        state = None if path is None else read_checkpoint(path, WRAPPERS)[0]
         self.model, self.transformer = _create(name, pretrained and path is None)
-        if path is not None:
-            _load(self.model, name, path)
+        if state is not None and path is not None:
+            _load(self.model, name, state, path)
         config: Mapping[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         mean, std = config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
@@ -165,10 +163,10 @@ def _keep_layer3_resolution(model: resnet.ResNet) -> bool:
     return True
 
 
-def _load(model: nn.Module, name: str, path: Path) -> None:
-    """Load a local checkpoint; every tensor of the network must be in it."""
+def _load(model: nn.Module, name: str, state: dict[str, Tensor], path: Path) -> None:
+    """Load the tensors of a checkpoint; every tensor of the network must be in it."""
     own = model.state_dict()
-    state = _read(path, own)
+    state = _strip(state, own)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
         if convert is not None:  # the authors' names to timm's; position embeddings to the model's grid
@@ -182,26 +180,9 @@ def _load(model: nn.Module, name: str, path: Path) -> None:
             f"{path} doesn't fit {name}: {len(missing)} tensors missing, {len(wrong)} of another shape "
             f"(first: {(missing + wrong)[0]})."
         )
-    model.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
-
-
-def _read(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            value: Any = load_file(str(path))
-        else:
-            value = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError) as error:
-        raise InputError(f"{path} can't be read as weights ({_first_line(error)}).") from error
-    except (EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{path} can't be read as weights ({type(error).__name__}).") from error
-    for key in WRAPPERS:
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    if not isinstance(value, Mapping):
-        raise InputError(f"{path} holds no weights: a state_dict is expected, not {type(value).__name__}.")
-    state = {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
-    return _strip(state, own)
+    kept = {key: state[key] for key in own if key in state}
+    require_finite(kept, path)
+    model.load_state_dict(kept, strict=False)
 
 
 def _strip(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pretrain.backbones import ARCHES
+from pretrain.checkpoint import load_exactly
 from pretrain.errors import InputError
+from pretrain.weights import described_backbone
 from vidtrack.files import atomic_file
 from vidtrack.model.colorizer import Model, VideoColorizer
 
@@ -90,7 +93,8 @@ def load_tracker(path: Path | str) -> TrackerFile:
     """Read a tracker file; the model comes back in float32 on the CPU, in evaluation mode.
 
     Raises:
-        InputError: no such file, not a tracker file, or one of a newer format.
+        InputError: no such file, not a tracker file, one of a newer format, or one whose weights and
+            description don't fit each other or can't be used.
     """
     path = Path(path)
     if not path.is_file():
@@ -99,16 +103,58 @@ def load_tracker(path: Path | str) -> TrackerFile:
         with safe_open(str(path), framework="pt") as file:
             metadata = (file.metadata() or {}).get("vidtrack")
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # SafetensorError, and what torch says to types that it can't convert
         raise InputError(f"{path} is not a tracker file (safetensors made by vidtrack train).") from error
     if metadata is None:
         raise InputError(f"{path} holds weights but no tracker: give a file made by vidtrack train.")
-    record = json.loads(metadata)
-    if record["format"] > FORMAT:
-        raise InputError(f"{path} was made by a newer vidtrack (format {record['format']}): update vidtrack.")
+    record = _record(metadata, path)
     try:
-        model = VideoColorizer(Model.model_validate(record["model"]), record.get("trunks"))
-        model.load_state_dict(state)
-    except (ValidationError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}.") from error
-    return TrackerFile(model.eval(), record["propagation"], record["training"])
+        model = VideoColorizer(record.model, record.trunks())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise InputError(f"{path} is damaged: it doesn't say the {error.args[0]} of its network.") from error
+    load_exactly(model, state, path)
+    return TrackerFile(model.eval(), record.propagation, record.training)
+
+
+class _Record(BaseModel):
+    """The metadata of a tracker file. Files of before there were other backbones have no `described`."""
+
+    model: Model
+    described: dict[Literal["backbone", "companion"], dict[str, Any]] | None = Field(None, alias="trunks")
+    propagation: dict[str, Any]
+    training: dict[str, Any]
+
+    def trunks(self) -> dict[str, Any] | None:
+        """What the file says of each network.
+
+        Raises:
+            InputError: of one it says nothing, or something that is no description: what its name means on
+                this machine must not count.
+        """
+        if self.described is None and self.model.backbone in ARCHES and self.model.companion is None:
+            return None
+        needed = ["backbone"] if self.model.companion is None else ["backbone", "companion"]
+        try:
+            return {name: described_backbone((self.described or {})[name]) for name in needed}  # type: ignore[index]
+        except ValueError as error:
+            raise InputError(f"it is damaged: {error}.") from error
+
+
+def _record(metadata: str, path: Path) -> _Record:
+    """Raises InputError unless the metadata are those of a tracker, of this format."""
+    try:
+        value = json.loads(metadata)
+        if value["format"] > FORMAT:
+            number = str(value["format"])[:9]
+            raise InputError(f"{path} was made by a newer vidtrack (format {number}): update vidtrack.")
+        return _Record.model_validate(value)
+    except InputError:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path} is damaged: {place}: {first['msg'].lower()}.") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: what it says of itself is no tracker.") from error

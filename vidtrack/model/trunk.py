@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.backbones import ARCHES, Layer, Padding, ResNet, build
+from pretrain.backbones import ARCHES, Layer, Padding, ResNet, build, set_statistics
 from pretrain.catalogue import build_any, file_of
+from pretrain.checkpoint import require_finite
 from pretrain.errors import InputError
 from pretrain.inputs import Input
 from pretrain.pair import Pair
@@ -188,9 +189,12 @@ def timm_backbone(spec: str, name: str, **weights: Any) -> nn.Module:
 def rebuild_trunk(described: dict[str, Any]) -> nn.Module:
     """A trunk from what a tracker file says of it, with random weights.
 
+    Args:
+        described: see `pretrain.weights.Description`.
+
     Raises:
-        InputError: it needs timm, which is not installed.
-        KeyError, TypeError, ValueError: what the file says makes no backbone.
+        InputError: it needs timm, which is not installed, or what the file says makes no backbone.
+        KeyError: the file doesn't say enough.
     """
     if name := described.get("timm"):
         return timm_backbone(f"timm:{name}", name, pretrained=False)
@@ -211,7 +215,7 @@ def rebuild_trunk(described: dict[str, Any]) -> nn.Module:
         padding=described["padding"],
     )
     for key in ("mean", "std"):
-        getattr(trunk, key).copy_(torch.tensor(described[key]).view(-1, 1, 1))
+        set_statistics(trunk, key, described[key], "the file")
     return trunk
 
 
@@ -244,11 +248,6 @@ def _of_file(path: Path) -> nn.Module:
         return _as_trunk(build_any(str(path)))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
-    except Exception as error:  # what a file says of itself may be anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(
-            f"{path} is damaged: what it says of itself makes no backbone ({reason})."
-        ) from error
 
 
 def _padded_resnet(state: dict[str, Tensor], path: Path) -> ResNet:
@@ -260,6 +259,7 @@ def _padded_resnet(state: dict[str, Tensor], path: Path) -> ResNet:
     missing = [key for key in own if key not in kept and not key.endswith("num_batches_tracked")]
     if missing:
         raise InputError(f"{path} doesn't fit CRW's resnet18: {len(missing)} tensors (first: {missing[0]}).")
+    require_finite(kept, path)
     trunk.load_state_dict(kept, strict=False)
     return trunk
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from pretrain.probe.data import DIGITS, labelled
 from pretrain.probe.features import choose_layers
 from pretrain.probe.run import require_labels
 from vidtrack.benchmark.environment import versions
-from vidtrack.files import replace, require_free, write_json
+from vidtrack.files import complete, require_free, work_folder, write_json
 from vidtrack.probing.frames import SPLIT, PixelPicture, find_halves, has_frames
 
 Report = Callable[[str, int, int], None]
@@ -89,13 +88,17 @@ def judge(
             choose_layers(module, settings.layers)
     report = progress or (lambda what, done, total: None)
     pictures: list[PixelPicture] = []
-    if str(data) != DIGITS and has_frames(data):
-        results = _pixels(built, data, settings, size, limit, test_limit, resolution, where, report, pictures)
-    else:
-        results = _images(built, data, settings, size, limit, test_limit, where, report)
-    results |= {"device": str(where), "versions": versions()}
-    if target is not None:
-        _write(target, results, pictures, finish)
+    place = nullcontext() if target is None else work_folder(target, overwrite, fresh=True)
+    with place as folder:
+        if str(data) != DIGITS and has_frames(data):
+            results = _pixels(
+                built, data, settings, size, limit, test_limit, resolution, where, report, pictures
+            )
+        else:
+            results = _images(built, data, settings, size, limit, test_limit, where, report)
+        results |= {"device": str(where), "versions": versions()}
+        if folder is not None and target is not None:
+            _write(folder, target, results, pictures, finish)
     return results
 
 
@@ -262,22 +265,22 @@ def _digest(backbone: torch.nn.Module) -> str:
 
 
 def _write(
-    target: Path, results: dict[str, Any], pictures: Sequence[PixelPicture], finish: Finish | None
+    folder: Path,
+    target: Path,
+    results: dict[str, Any],
+    pictures: Sequence[PixelPicture],
+    finish: Finish | None,
 ) -> None:
-    """All files into a folder beside `target`, which then gets its name."""
-    partial_ = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    """All files into `folder`, which then gets the name `target`."""
     try:
-        partial_.mkdir(parents=True)
-        write_json(partial_ / "results.json", results)
-        with (partial_ / "results.csv").open("w", newline="", encoding="utf-8") as stream:
+        write_json(folder / "results.json", results)
+        with (folder / "results.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows(_lines(results))
         if finish is not None:
-            finish(partial_, results, pictures)
-        replace(partial_, target)
+            finish(folder, results, pictures)
+        complete(folder, target)
     except OSError as error:
         raise InputError(f"{target} can't be written ({error.strerror}): choose another output.") from error
-    finally:
-        shutil.rmtree(partial_, ignore_errors=True)
 
 
 def _lines(results: dict[str, Any]) -> list[list[Any]]:

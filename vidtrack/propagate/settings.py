@@ -51,7 +51,7 @@ class Propagation(Config):
             `reach`, `margin`, `refine` and `foreground` have no effect, and `context` counts frames.
     """
 
-    size: int | None = Field(default=480, ge=16)
+    size: int | None = Field(default=480, ge=16, le=8192)
     context: Gaps = (1, 3, 6)
     radius: int = Field(default=12, ge=1, le=64)
     reach: int | None = Field(default=4, ge=1, le=64)
@@ -59,7 +59,7 @@ class Propagation(Config):
     topk: int = Field(default=4, ge=1, le=500)
     point_context: Gaps = (1, 2, 4, 8, 16)
     point_topk: int = Field(default=5, ge=1, le=500)
-    temperature: float = Field(default=0.05, gt=0)
+    temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     refine: bool = True
     foreground: float = Field(default=1.3, gt=0, le=10)
     preset: Preset | None = None

@@ -35,13 +35,6 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return [records[step] for step in sorted(records)]
 
 
-def duration(minutes: float) -> str:
-    """A time as one says it."""
-    if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
-
-
 def curves(log: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> str:
     """The section of all curves of a log; nothing where it has none.
 

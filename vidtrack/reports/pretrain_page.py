@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pretrain.draws import Draws
 from pretrain.images import ImageSet
+from pretrain.log import duration
 from pretrain.methods.base import Method
 from pretrain.pictures import Picture, components, neighbours
 from pretrain.run import load_method
@@ -23,7 +24,7 @@ from pretrain.settings import PretrainConfig
 from pretrain.vit import ViT
 from vidtrack.files import atomic_file
 from vidtrack.reports.charts import text
-from vidtrack.reports.curves import curves, duration, read_log
+from vidtrack.reports.curves import curves, read_log
 from vidtrack.reports.page import facts, whole_page
 from vidtrack.reports.sheets import SHEETS, pictures_section
 

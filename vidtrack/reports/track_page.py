@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import InputError
+from pretrain.log import duration
 from pretrain.pictures import Picture
 from vidtrack.files import atomic_file
 from vidtrack.learn.held_out import ClipSet
 from vidtrack.learn.validate import SCORE, Validation, read_validation
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.reports.charts import Series, line_chart, swatch, text
-from vidtrack.reports.curves import curve_charts, curves, duration, known_value, read_log
+from vidtrack.reports.curves import curve_charts, curves, known_value, read_log
 from vidtrack.reports.page import facts, whole_page
 from vidtrack.reports.sheets import SHEETS, pictures_section
 from vidtrack.reports.track_pictures import track_pictures

@@ -2,6 +2,7 @@
 
 from vidtrack.video.backward import read_backward
 from vidtrack.video.cutout import CutoutWriter
+from vidtrack.video.decode import Damage
 from vidtrack.video.frame import Frame, VideoInfo, frame_name
 from vidtrack.video.images import read_image, save_png
 from vidtrack.video.index import VideoIndex
@@ -11,6 +12,7 @@ from vidtrack.video.writer import VideoWriter
 
 __all__ = [
     "CutoutWriter",
+    "Damage",
     "Frame",
     "LiveReader",
     "VideoIndex",

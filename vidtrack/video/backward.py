@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -49,7 +50,7 @@ def read_backward(
     path = Path(path)
     require_range(path, start, end)
     told = [] if warnings is None else warnings
-    if path.is_dir():
+    if os.path.isdir(path):
         return FolderSource(path).backward(start, end, told)
     source = FileSource(path)
     source.close()  # what its header and first picture tell is all that is needed of it

@@ -9,6 +9,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from pretrain.errors import InputError
+from pretrain.limits import require_pixels
 from vidtrack.video.container import reason
 
 # AVColorSpace of a frame -> coefficients of swscale. RGB (0), unspecified (2) and the rest are not in it.
@@ -80,6 +81,9 @@ class Converter:
         first: the first picture of the source.
         source: what the user calls it, for messages.
 
+    Raises:
+        InputError: the first picture has more pixels than are allowed.
+
     Attributes:
         coded_size: `(width, height)` before rotation.
         size: `(width, height)` upright.
@@ -89,6 +93,7 @@ class Converter:
 
     def __init__(self, first: av.VideoFrame, source: Path | str) -> None:
         # Only quarter turns: what else a matrix may say (flips, 45 degrees) no common reader applies.
+        require_pixels(first.width, first.height, source)
         self.rotation = round(first.rotation / 90) * 90 % 360
         self.coded_size = (first.width, first.height)
         self.size = self.coded_size if self.rotation % 180 == 0 else self.coded_size[::-1]
@@ -100,9 +105,11 @@ class Converter:
         """uint8 `[H, W, 3]`, owned by the caller.
 
         Raises:
-            InputError: a pixel format that FFmpeg can decode but not convert.
+            InputError: a pixel format that FFmpeg can decode but not convert, or too many pixels.
         """
-        self.resized += (picture.width, picture.height) != self.coded_size
+        if (picture.width, picture.height) != self.coded_size:
+            require_pixels(picture.width, picture.height, self._source)
+            self.resized += 1
         try:
             return to_rgb(picture, self._reformatter, self.coded_size, self.rotation)
         except Exception as error:

@@ -12,11 +12,14 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from pretrain.errors import InputError
+from pretrain.limits import max_pixels, require_pixels
 from vidtrack.video.frame import DEFAULT_RATE
+from vidtrack.video.structure import gif_is_short
 
 # Demuxers that FFmpeg has for text, and for lists that make it open other files (without end, if they want).
 NOT_VIDEO = {"tty", "concat", "hls", "dash", "imf", "ffmetadata"}
 _FORMATS = ",".join(sorted(av.formats_available - NOT_VIDEO))
+_BLOCKS = 2**22  # pixels by which decoders may enlarge a picture, to whole blocks
 _MAX_RATE = 480  # containers that don't know their rate tell the time base instead: 1000, 90000, ...
 
 
@@ -29,10 +32,14 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     """Open a file and choose its video stream; the caller closes the container.
 
     Raises:
-        InputError: missing, unreadable, empty, no video, a single picture, or no video stream inside.
+        InputError: missing, unreadable, empty, no file, no video, a single picture, larger than is allowed,
+            or no video stream inside.
     """
-    if not path.exists():
+    # os.path, since a Path raises for names that are too long.
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist: check the name of the video or folder of frames.")
+    if not os.path.isfile(path):  # reading a pipe would wait, perhaps for ever
+        raise InputError(f"{path} is a pipe or a device: give a video file, or a folder of frames.")
     try:
         with path.open("rb") as file:
             if not file.read(1):
@@ -42,7 +49,10 @@ def open_video(path: Path) -> tuple[InputContainer, VideoStream]:
     try:
         # "file:" keeps FFmpeg from reading a name such as "take:1.mp4" as a protocol.
         container = av.open(
-            f"file:{path}", container_options={"format_whitelist": _FORMATS}, metadata_errors="replace"
+            f"file:{path}",
+            options=decoder_options(),
+            container_options={"format_whitelist": _FORMATS},
+            metadata_errors="replace",
         )
     except av.error.ArgumentError as error:  # the format is not in the list
         raise InputError(
@@ -63,7 +73,7 @@ def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """The video stream of an opened source; `path` is what the user calls it.
 
     Raises:
-        InputError: a single picture, or no stream that can be decoded.
+        InputError: a single picture, no stream that can be decoded, or one that declares too many pixels.
     """
     names = set(container.format.name.split(","))
     if names & {"image2"} or any(name.endswith("_pipe") for name in names):
@@ -75,7 +85,15 @@ def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
     readable = [s for s in streams if s.codec_context is not None]
     if not readable:
         raise InputError(f"{path} is of a codec that can't be decoded here: convert it to H.264 first.")
+    codec = readable[0].codec_context
+    require_pixels(codec.width, codec.height, path)
+    codec.options = decoder_options()
     return readable[0]
+
+
+def decoder_options() -> dict[str, str]:
+    """Options that keep FFmpeg from taking memory for pictures larger than are allowed."""
+    return {"max_pixels": str(min(max_pixels() + _BLOCKS, 2**31 - 1))}
 
 
 def stream_start(stream: VideoStream) -> Fraction:
@@ -117,7 +135,13 @@ def frame_count(stream: VideoStream, duration: Fraction | None, rate: Fraction) 
 
 
 def ends_early(
-    container: InputContainer, stream: VideoStream, packets: int, torn: bool, end: Fraction, step: Fraction
+    container: InputContainer,
+    stream: VideoStream,
+    packets: int,
+    empty: int,
+    torn: bool,
+    end: Fraction,
+    step: Fraction,
 ) -> bool:
     """Whether a file that was read to its end lacks frames that its header promises.
 
@@ -125,14 +149,15 @@ def ends_early(
         container: the file.
         stream: its video stream.
         packets: number of packets that were read.
-        torn: reading them met an error.
+        empty: number of those that only say that the picture stays.
+        torn: reading them met an error, or the structure of the file is broken.
         end: seconds at which the last frame ended.
         step: seconds per frame.
     """
-    if container.format.name == "gif":  # tells no duration in advance, but ends with a mark
-        with Path(container.name.removeprefix("file:")).open("rb") as file:
-            file.seek(-min(16, container.size), os.SEEK_END)
-            return b"\x3b" not in file.read()
+    if container.format.name == "gif":  # tells nothing in advance, but its blocks can be counted
+        return gif_is_short(Path(container.name.removeprefix("file:")), packets)
+    if container.format.name == "avi":  # all that it has is in its index
+        return packets + empty < stream.frames
     if stream.frames and (torn or packets >= stream.frames):
         return packets < stream.frames
     duration = stream_duration(container, stream)

@@ -55,16 +55,24 @@ class Damage:
         damaged: pictures that were repeated or decoded in part.
         lost_first: frames before the first picture that could be decoded; they are not handed out.
         packets: packets read.
-        torn: a packet was cut short, or the file could not be read on at some place.
+        empty: packets besides that hold nothing: the picture stays.
+        torn: a packet was cut short, the file could not be read on at some place, or its structure is broken.
         complete: reading came to the end of the file.
+        early: the file ends before what its header promises; known when all of it was read.
     """
 
     frames: int = 0
     damaged: int = 0
     lost_first: int = 0
     packets: int = 0
+    empty: int = 0
     torn: bool = False
     complete: bool = False
+    early: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether anything is known to be wrong."""
+        return bool(self.damaged or self.lost_first or self.torn or self.early)
 
 
 @dataclass
@@ -218,6 +226,8 @@ def packets(container: InputContainer, stream: VideoStream, damage: Damage) -> I
                     damage.packets += 1
                     damage.torn |= bool(packet.is_corrupt)
                     yield packet
+                else:
+                    damage.empty += packet.dts is not None
             break
         except Exception:  # whatever broken data makes PyAV raise
             errors += 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from pretrain.errors import InputError
+from pretrain.limits import TooLarge
 from vidtrack.video.container import reason
 from vidtrack.video.decode import Damage
 from vidtrack.video.frame import DEFAULT_RATE, Frame, VideoInfo
@@ -25,7 +27,8 @@ def list_images(folder: Path) -> list[Path]:
     """The frames of a folder in natural order: files with the suffix of a picture that aren't hidden.
 
     Raises:
-        InputError: the folder can't be read, holds no picture, or two of the same name.
+        InputError: the folder can't be read, holds no picture, two of the same name, or one whose name is no
+            text.
     """
     try:
         files = [
@@ -37,6 +40,9 @@ def list_images(folder: Path) -> list[Path]:
         raise InputError(f"{folder} can't be read ({reason(error)}): check its permissions.") from error
     if not files:
         raise InputError(f"{folder} holds no pictures: give a folder of png, jpg, webp, tif or bmp frames.")
+    for file in files:
+        if any(unicodedata.category(one) in ("Cc", "Cs") for one in file.name):  # results have its name
+            raise InputError(f"{folder} holds a picture named {file.name!r}, which is no text: rename it.")
     files.sort(key=lambda file: natural_key(file.name))
     seen: dict[str, Path] = {}
     for file in files:
@@ -55,7 +61,7 @@ class Folder:
         info: what `probe` tells of it.
 
     Raises:
-        InputError: see `list_images`; also when none of the pictures can be read.
+        InputError: see `list_images`; also when none of the pictures can be read, or one is too large.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,13 +113,15 @@ class Folder:
     def _read(self, file: Path) -> np.ndarray | None:
         try:
             image = read_image(file)
+        except TooLarge:
+            raise
         except InputError:
             return None
         self._check_size(file, (image.shape[1], image.shape[0]))
         return image
 
     def _check_size(self, file: Path, size: tuple[int, int] | None) -> None:
-        if size not in (None, (self.info.width, self.info.height)):
+        if size is not None and size != (self.info.width, self.info.height):
             raise InputError(
                 f"{file} is {size[0]}x{size[1]}, but {self._first.name} is "
                 f"{self.info.width}x{self.info.height}: all frames of a folder must be of one size."
@@ -123,6 +131,8 @@ class Folder:
         for file in self.files:
             try:
                 return file, read_image(file)
+            except TooLarge:
+                raise
             except InputError:
                 continue
         raise InputError(f"{self.path} holds no picture that can be read: write its frames again.")

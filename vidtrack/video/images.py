@@ -6,9 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from pretrain.errors import InputError
+from pretrain.limits import TooLarge, open_picture
 from vidtrack.files import atomic_file
 from vidtrack.video.container import reason
 
@@ -22,10 +23,11 @@ def read_image(path: Path) -> np.ndarray:
     floating-point values count as 0..1.
 
     Raises:
+        TooLarge: it declares more pixels than are allowed; nothing was decoded.
         InputError: the file can't be read as a picture.
     """
     try:
-        with Image.open(path) as file:
+        with open_picture(path, path) as file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode == "F":
                 levels = np.nan_to_num(np.asarray(picture)).clip(0, 1) * 255
@@ -34,16 +36,24 @@ def read_image(path: Path) -> np.ndarray:
             else:
                 return np.array(picture.convert("RGB"))
         return np.repeat(np.rint(levels).astype(np.uint8)[..., None], 3, axis=2)
+    except TooLarge:
+        raise
     except Exception as error:  # broken pictures make Pillow raise nearly anything
         raise InputError(f"{path} can't be read as a picture ({reason(error)}): write it again.") from error
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """`(width, height)` upright, from the header alone; None when that can't be read."""
+    """`(width, height)` upright, from the header alone; None when that can't be read.
+
+    Raises:
+        TooLarge: see `read_image`.
+    """
     try:
-        with Image.open(path) as file:
+        with open_picture(path, path) as file:
             turned = file.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation on its side
             return (file.height, file.width) if turned else (file.width, file.height)
+    except TooLarge:
+        raise
     except Exception:  # see read_image
         return None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from vidtrack.video.background import Ahead
+from vidtrack.video.decode import Damage
 from vidtrack.video.folder import Folder
 from vidtrack.video.frame import Frame, VideoInfo
 from vidtrack.video.index import VideoIndex
@@ -56,7 +58,7 @@ class VideoReader:
         require_range(path, start, end)
         self.warnings: list[str] = []
         self._source: FolderSource | FileSource
-        if path.is_dir():
+        if os.path.isdir(path):
             self._source = folder = FolderSource(path)
             frames = folder.frames(start, end, self.warnings)
         else:
@@ -64,6 +66,11 @@ class VideoReader:
             frames = file.frames(start, end, self.warnings, (index or VideoIndex(path)).near)
         self.info: VideoInfo = self._source.info
         self._frames: Iterator[Frame] = Ahead(frames, prefetch) if prefetch > 0 else frames
+
+    @property
+    def damage(self) -> Damage:
+        """What went wrong; complete when the last frame was read."""
+        return self._source.damage
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -94,7 +101,7 @@ def probe(path: Path | str) -> VideoInfo:
         InputError: it can't be read as a video.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return Folder(path).info
     source = FileSource(path)
     source.close()

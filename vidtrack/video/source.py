@@ -15,16 +15,18 @@ from vidtrack.video.entries import Entry
 from vidtrack.video.folder import Folder
 from vidtrack.video.frame import Frame, VideoInfo, frame_name
 from vidtrack.video.seek import reach
+from vidtrack.video.structure import is_broken
 
 _NEAR = 32  # frames that are decoded sooner than sought
 
 
 class FolderSource:
-    """A folder of frames; `info` as `probe` tells it."""
+    """A folder of frames; `info` as `probe` tells it, `damage` what went wrong so far."""
 
     def __init__(self, path: Path) -> None:
         self._folder = Folder(path)
         self.info = self._folder.info
+        self.damage = Damage()
 
     def frames(self, start: int, end: int | None, warnings: list[str]) -> Iterator[Frame]:
         """Frames `start` to `end` - 1; see `VideoReader`."""
@@ -45,10 +47,9 @@ class FolderSource:
         return start, end
 
     def _read(self, order: range, parts: list[tuple[int, int]], warnings: list[str]) -> Iterator[Frame]:
-        damage = Damage()
         for begin, stop in parts:
-            yield from self._folder.read(begin, stop, damage)
-        warnings.extend(damage_sentence(self.info, damage, early=False))
+            yield from self._folder.read(begin, stop, self.damage)
+        warnings.extend(damage_sentence(self.info, self.damage))
 
     def close(self) -> None:
         """Does nothing: a folder is not kept open."""
@@ -78,7 +79,8 @@ class FileSource:
             first = next(self._pictures, None)
             if first is None:
                 raise InputError(
-                    f"{path} holds no frame that can be decoded: it is damaged, or its codec is unknown here."
+                    f"{path} holds no frame that can be decoded: it is damaged, of a codec that is unknown "
+                    "here, or larger than --max-pixels."
                 )
         except BaseException:
             self._container.close()
@@ -139,10 +141,13 @@ class FileSource:
     def told(self, end_time: Fraction) -> list[str]:
         """What the user should know, once the last picture wanted, which ends at `end_time`, was read."""
         damage = self.damage
-        early = damage.complete and ends_early(
-            self._container, self._stream, damage.packets, damage.torn, end_time, self.step
-        )
-        return damage_sentence(self.info, damage, early) + self.size_sentence()
+        if damage.complete:
+            container, stream = self._container, self._stream
+            damage.torn |= is_broken(self.info.path, container.format.name)
+            damage.early = ends_early(
+                container, stream, damage.packets, damage.empty, damage.torn, end_time, self.step
+            )
+        return damage_sentence(self.info, damage) + self.size_sentence()
 
     def size_sentence(self) -> list[str]:
         """One sentence if pictures that were converted had other sizes, or none."""
@@ -173,11 +178,11 @@ def require_range(path: Path, start: int, end: int | None) -> None:
         )
 
 
-def damage_sentence(info: VideoInfo, damage: Damage, early: bool) -> list[str]:
+def damage_sentence(info: VideoInfo, damage: Damage) -> list[str]:
     """One sentence of all that was wrong with a file, or none."""
     good = damage.frames - damage.damaged
     found = []
-    if early:
+    if damage.early:
         promised = f" of {info.frames}" if info.frames and info.frames > good else ""
         found.append(f"it ends early, after {good}{promised} good frames")
     if damage.damaged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -66,7 +67,9 @@ class SpanReader:
 
     def __init__(self, path: Path | str) -> None:
         path = Path(path)
-        self._source: _FolderSpans | _FileSpans = _FolderSpans(path) if path.is_dir() else _FileSpans(path)
+        self._source: _FolderSpans | _FileSpans = (
+            _FolderSpans(path) if os.path.isdir(path) else _FileSpans(path)
+        )
         self.info: VideoInfo = self._source.info
 
     def keys(self, apart: Fraction) -> Iterator[Sight]:

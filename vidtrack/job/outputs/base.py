@@ -52,8 +52,8 @@ class About:
 class Output(ABC, Generic[L]):
     """Writes the labels of one kind into a folder.
 
-    Per frame: `put`. At the end: `finish`, or `abort`. `there` and `restore` are for the folders of earlier
-    runs: they read the labels of a frame back, exactly.
+    Per frame: `put`, or `skip` for one without labels. At the end: `finish`, or `abort`. `there` and
+    `restore` are for the folders of earlier runs: they read the labels of a frame back, exactly.
 
     Args:
         folder: where files go.
@@ -101,6 +101,10 @@ class Output(ABC, Generic[L]):
             JSON values for the record, for kinds whose labels are in no file of their own.
         """
 
+    def skip(self, result: Result) -> None:
+        """A frame has no labels, as it could not be decoded: what has times must stay in step."""
+        return
+
     @classmethod
     @abstractmethod
     def there(cls, about: About, record: Record, folder: Path) -> bool:
@@ -127,7 +131,7 @@ class Output(ABC, Generic[L]):
         """Write what belongs to the whole video.
 
         Args:
-            records: gives all records in order, as often as it is called.
+            records: gives the records of all frames with labels in order, as often as it is called.
         """
 
     def abort(self) -> None:

@@ -42,12 +42,12 @@ class MaskOutput(Output[Masks]):
         self._rle = None
         if "rle" in about.saves:
             self._rle = RleJsonWriter(folder / "masks.json", about.size, overwrite=True)
-        names = [
-            name
-            for save, name in (("cutout", "cutout.webm"), ("cutout-png", "cutout"))
+        names = {"cutout": "cutout.webm", "cutout-png": "cutout"}
+        self._cutouts = {
+            save: CutoutWriter(folder / name, width, height, about.rate)
+            for save, name in names.items()
             if save in about.saves
-        ]
-        self._cutouts = [CutoutWriter(folder / name, width, height, about.rate) for name in names]
+        }
 
     def objects(self, labels: Masks, confidence: Mapping[Any, float]) -> dict[str, Any]:
         """Area in pixels and confidence of each object that is seen."""
@@ -69,8 +69,13 @@ class MaskOutput(Output[Masks]):
                 self._put_soft(result, source)
         if self._rle is not None:
             self._rle.write(result.index, result.name, labels, result.confidence)
-        for writer in self._cutouts:
+        for writer in self._cutouts.values():
             writer.write(cut_out(result.image, labels), result.time, result.name)
+
+    def skip(self, result: Result) -> None:
+        """A moment in which the film of the cut-out objects shows nothing."""
+        if (film := self._cutouts.get("cutout")) is not None:
+            film.write(np.zeros((*self.about.size, 4), np.uint8), result.time)
 
     def _put_soft(self, result: Result, source: Path | None) -> None:
         path = self.folder / "soft" / f"{result.name}.npz"
@@ -119,12 +124,13 @@ class MaskOutput(Output[Masks]):
         """Close the files of the whole video."""
         if self._rle is not None:
             self._rle.close()
-        for writer in self._cutouts:
+        for writer in self._cutouts.values():
             writer.close()
 
     def abort(self) -> None:
         """Remove what is not finished."""
-        writers: list[RleJsonWriter | CutoutWriter] = [*self._cutouts, *([self._rle] if self._rle else [])]
+        writers: list[RleJsonWriter | CutoutWriter] = [*self._cutouts.values()]
+        writers += [self._rle] if self._rle else []
         for writer in writers:
             writer.__exit__(KeyboardInterrupt, None, None)
 

@@ -15,6 +15,8 @@ from vidtrack.learn.index.shots import Shot
 from vidtrack.video.images import SUFFIXES
 
 FORMAT = 1  # of the file; counted up when the same videos and settings give something else
+# What a file of other content raises where it is taken for ours.
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 State = list[int]
 
@@ -67,7 +69,7 @@ class Kept:
             value = json.loads(path.read_text(encoding="utf-8"))
             if value["settings"] == self._settings and isinstance(value["films"], dict):
                 self._entries = value["films"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except DAMAGED:
             pass
 
     def film(self, path: Path, name: str, now: State | None) -> Film | None:
@@ -82,7 +84,7 @@ class Kept:
                 Shot.from_json(value, path, name, (int(width), int(height)), rate) for value in entry["shots"]
             ]
             return Film(path, name, tuple(shots), entry["broken"])
-        except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError):
+        except DAMAGED:
             return None
 
     def save(self, films: Sequence[tuple[Film, State | None]]) -> None:

@@ -84,6 +84,9 @@ def fit_palette(videos: list[np.ndarray], settings: Quantized, seed: int, stride
         samples.append(ab[rng.permutation(len(ab))[:100]])
         total += len(samples[-1])
     points = np.concatenate(samples)
+    distinct = np.unique(points, axis=0)
+    if len(distinct) <= settings.colors:  # videos without colours, or drawn with few
+        return torch.from_numpy(np.resize(distinct, (settings.colors, 2)).astype(np.float32))
     fitted = KMeans(settings.colors, n_init=3, random_state=seed).fit(points)
     return torch.from_numpy(fitted.cluster_centers_.astype(np.float32))
 

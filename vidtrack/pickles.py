@@ -8,11 +8,12 @@ other name is refused.
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from vidtrack.video.container import reason
 
 _TYPES = re.compile(r"[biuf][1248]|[SU][1-9][0-9]*|O8?")  # codes of dtypes: numbers, bytes, text, objects
 _DEEPEST = 6  # containers in containers, more than any known file has
+_GROWTH, _ROOM = 16, 1 << 20  # what is made of a pickle: so many times its bytes, and so many more
 
 
 def read_pickle(path: Path) -> Any:
@@ -35,7 +37,7 @@ def read_pickle(path: Path) -> Any:
     """
     try:
         with path.open("rb") as stream:
-            return _resolved(_Reader(stream, path).load())
+            return _read(stream, path.stat().st_size, str(path))
     except InputError:
         raise
     except Exception as error:  # broken pickles raise nearly anything
@@ -44,25 +46,61 @@ def read_pickle(path: Path) -> Any:
         ) from error
 
 
+def loads(data: bytes, where: str) -> Any:
+    """The content of such a pickle in memory.
+
+    Args:
+        data: the pickle.
+        where: what the user calls the file that it is of, for messages.
+
+    Raises:
+        InputError: it names anything else than arrays and plain containers, which is not executed.
+        Exception: of any kind, where it is no whole pickle.
+    """
+    return _read(io.BytesIO(data), len(data), where)
+
+
+def _read(stream: BinaryIO, size: int, where: str) -> Any:
+    return _resolved(_Reader(stream, size, where).load(), {})
+
+
 class _Reader(pickle._Unpickler):
     """The unpickler that is written in Python: one damaged byte makes the one in C allocate 64 GB.
 
     It does as well here, where a file holds few objects, most of them large.
     """
 
-    def __init__(self, stream: Any, path: Path) -> None:
+    def __init__(self, stream: BinaryIO, size: int, where: str) -> None:
         super().__init__(stream)
-        self._path = path
+        self._where, self._left = where, _ROOM + _GROWTH * size
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _NAMES[module, name]
+            return _Name(self._counted(_NAMES[module, name]))
         except KeyError:
             asked = ascii(f"{module}.{name}")[1:-1]  # whatever it is, it must not command the terminal
             raise InputError(
-                f"{self._path} is a pickle that asks to run {asked}, which is refused: only pickles of "
+                f"{self._where} has a pickle that asks to run {asked}, which is refused: only pickles of "
                 "arrays, numbers, bytes, text and containers are read."
             ) from None
+
+    def get_extension(self, code: int) -> None:
+        raise pickle.UnpicklingError("it names something by a number")
+
+    def _counted(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        """`make`, until all that was made is much larger than the file, which asks for copies of copies."""
+
+        def counted(*arguments: Any) -> Any:
+            made = make(*arguments)
+            if isinstance(made, np.ndarray):  # one of numbers shares the memory of its bytes
+                self._left -= 8 * made.size * made.dtype.hasobject
+            elif isinstance(made, Sized):
+                self._left -= len(made) * (1 if isinstance(made, (bytes, bytearray)) else 8)
+            if self._left < 0:
+                raise pickle.UnpicklingError("it grows without end")
+            return made
+
+        return counted
 
 
 class _Name:
@@ -155,37 +193,46 @@ def _no_instance(*_: Any) -> Any:
     raise pickle.UnpicklingError("it makes an array directly")
 
 
-_NAMES: dict[tuple[str, str], _Name] = {
-    ("numpy", "ndarray"): _Name(_no_instance),  # only named, as the first argument of _reconstruct
-    ("numpy", "dtype"): _Name(_Type),
-    ("_codecs", "encode"): _Name(_bytes_of_text),
-    ("collections", "OrderedDict"): _Name(dict),
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _no_instance,  # only named, as the first argument of _reconstruct
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _bytes_of_text,
+    ("collections", "OrderedDict"): dict,
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
-    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _Name(_Array)
-    _NAMES[f"{_core}.multiarray", "scalar"] = _Name(_scalar)
-    _NAMES[f"{_core}.numeric", "_frombuffer"] = _Name(_filled)
+    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _Array
+    _NAMES[f"{_core}.multiarray", "scalar"] = _scalar
+    _NAMES[f"{_core}.numeric", "_frombuffer"] = _filled
 for _builtins in ("builtins", "__builtin__"):  # Python 3, and protocol 2 in the words of Python 2
-    _NAMES[_builtins, "bytes"] = _Name(_bytes)
-    _NAMES[_builtins, "bytearray"] = _Name(_bytes)
-    _NAMES[_builtins, "set"] = _Name(set)
-    _NAMES[_builtins, "frozenset"] = _Name(frozenset)
+    _NAMES[_builtins, "bytes"] = _bytes
+    _NAMES[_builtins, "bytearray"] = _bytes
+    _NAMES[_builtins, "set"] = set
+    _NAMES[_builtins, "frozenset"] = frozenset
+for _frozen in ("core.indexes.frozen", "core.base", "indexes.base", "indexes.frozen"):  # of pandas 3 to 0.15
+    _NAMES[f"pandas.{_frozen}", "FrozenList"] = list
 
 
-def _resolved(value: Any, depth: int = 0) -> Any:
-    """The same value with the arrays that were made in it."""
+def _resolved(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """The same value with the arrays that were made in it; what is in it twice is made once, as it was."""
     if depth > _DEEPEST:
         raise pickle.UnpicklingError("it is nested too deeply")
+    if not isinstance(value, (_Array, np.ndarray, dict, list, tuple)):
+        return value
+    if id(value) not in done:
+        done[id(value)] = _made(value, done, depth)
+    return done[id(value)]
+
+
+def _made(value: Any, done: dict[int, Any], depth: int) -> Any:
     if isinstance(value, _Array):
         if value.value is None:
             raise pickle.UnpicklingError("it has an array that was never filled")
-        return _resolved(value.value, depth + 1)
-    if isinstance(value, np.ndarray) and value.dtype.hasobject:
-        for index in np.ndindex(value.shape):
-            value[index] = _resolved(value[index], depth + 1)
+        return _resolved(value.value, done, depth + 1)
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            for index in np.ndindex(value.shape):
+                value[index] = _resolved(value[index], done, depth + 1)
         return value
     if isinstance(value, dict):
-        return {key: _resolved(inner, depth + 1) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_resolved(inner, depth + 1) for inner in value)
-    return value
+        return {key: _resolved(inner, done, depth + 1) for key, inner in value.items()}
+    return type(value)(_resolved(inner, done, depth + 1) for inner in value)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.errors import InputError
-from vidtrack.benchmark.tapvid_pickle import read_pickle
+from vidtrack.pickles import read_pickle
 
 NUMBERS = np.arange(24).reshape(2, 3, 4)
 CONTENTS = {

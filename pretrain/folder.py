@@ -1,0 +1,123 @@
+"""The folder of a run of `vidtrack pretrain` or `vidtrack train`: whose it is, and how far the run is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretrain.config import Config
+from pretrain.distributed import first_alone, rank
+from pretrain.errors import InputError
+from pretrain.lock import locked
+from pretrain.log import LOG, trim
+from pretrain.origin import git_commit, versions
+
+CHECKPOINT = "last.ckpt"
+LOCK = ".lock"
+
+
+@contextmanager
+def run_folder(out: Path) -> Iterator[None]:
+    """Context manager: the folder of a run, made, and of no other run meanwhile; the first process locks it.
+
+    Raises:
+        InputError: another run has it, or it can't be made; in all processes.
+    """
+
+    def take() -> None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out} can't be made: {error.strerror}; choose another --out.") from error
+        if rank() == 0:
+            held.enter_context(locked(out / LOCK, out))
+
+    with ExitStack() as held:
+        first_alone(take)
+        yield
+
+
+def steps_done(out: Path) -> int:
+    """Number of steps in the run's checkpoint, 0 if there is none.
+
+    Raises:
+        InputError: the checkpoint can't be read.
+    """
+    path = out / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:  # any damage of the file ends here
+        raise InputError(f"{path} can't be read; remove it to begin the run anew.") from error
+
+
+def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str, ...]) -> int:
+    """Begin or continue the run of a folder, see `run_folder`; returns the number of steps already done.
+
+    A folder with the same resolved config is continued. The config, the versions and the git commit are
+    written beside the results. With `overwrite` an earlier run's files, among them its `products`, go. Only
+    the first process does anything of this; it must be done when the others call.
+
+    Raises:
+        InputError: the folder holds something else, or a run of another config, and `overwrite` is False.
+    """
+    if rank() > 0:
+        return steps_done(out)
+    resolved = config.model_dump(mode="json")
+    record = out / "config.json"
+    if any(path.name not in (LOCK, _partial(record).name) for path in out.iterdir()) and not overwrite:
+        before = _config_of(record)
+        if before is None:
+            raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
+        if before == resolved:
+            first = steps_done(out)
+            if first:
+                _sweep(out)
+                trim(out, first)
+                return first
+        elif any((out / name).exists() for name in (CHECKPOINT, LOG)):  # else it never began
+            changed = sorted(k for k in resolved.keys() | before.keys() if resolved.get(k) != before.get(k))
+            raise InputError(
+                f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
+                "or add --overwrite to begin anew."
+            )
+    _sweep(out)
+    for name in (CHECKPOINT, LOG, *products):
+        (out / name).unlink(missing_ok=True)
+    write_record(record, {"config": resolved, "versions": versions(), "commit": git_commit()})
+    return 0
+
+
+def write_record(path: Path, value: Any) -> None:
+    """Write JSON into the folder of a run, atomically."""
+    partial = _partial(path)
+    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed run left half-written, by itself or by safetensors."""
+    own = (".*.partial*", f"{CHECKPOINT}.partial", "*.safetensors.partial")
+    for pattern in (*own, ".tmp??????", "*/.tmp??????"):
+        for path in out.glob(pattern):
+            if path.is_file():
+                path.unlink()
+
+
+def _config_of(record: Path) -> dict[str, Any] | None:
+    """The config of the run that `config.json` is of; None if it is of none."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
