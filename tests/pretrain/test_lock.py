@@ -57,7 +57,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_forked_holds_nothing(tmp_path: Path) -> None:
-    process = hold(tmp_path, "import os; os.fork() or time.sleep(60)")
+    process = hold(tmp_path, "import os; os.fork() and time.sleep(60)")  # the child says when it is there
     process.kill()
     process.wait()
     with locked(tmp_path / "lock", Path("work")):
