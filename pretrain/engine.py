@@ -334,7 +334,7 @@ def fit(
     batches = loader(data, sampler, engine.workers, collate)
     with callback.listening():
         try:
-            trainer.fit(module, batches, ckpt_path=str(checkpoint) if first else None)
+            trainer.fit(module, batches, ckpt_path=str(checkpoint) if first else None, weights_only=True)
         except SystemExit as error:  # what Lightning makes of it
             raise KeyboardInterrupt from error
         except RuntimeError as error:

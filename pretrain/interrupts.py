@@ -12,6 +12,15 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def leave_to_parent(worker: int = 0) -> None:
+    """For a process that works for another: Ctrl-C reaches both, and is the other one's affair.
+
+    Args:
+        worker: its number, as a data loader tells it; not used.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Handlers:
     """What is called at these signals, until `restore`; nothing outside of the main thread.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pretrain.interrupts import leave_to_parent
 
 Draw = tuple[int, int, int, int]  # seed, step, position in the batch, index of the sample
 
@@ -67,11 +68,6 @@ def draw_rng(draw: Draw) -> np.random.Generator:
     return np.random.default_rng([seed, step, position, 1])
 
 
-def _deaf(worker: int) -> None:
-    """Ctrl-C reaches all processes, and is the first one's affair: it still needs batches to end its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def loader(
     dataset: Dataset[Any],
     sampler: StepSampler,
@@ -84,7 +80,7 @@ def loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=_deaf,
+        worker_init_fn=leave_to_parent,
         persistent_workers=False,
         pin_memory=torch.cuda.is_available(),
     )

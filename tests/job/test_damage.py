@@ -14,6 +14,7 @@ from PIL import Image
 
 from pretrain.errors import InputError
 from vidtrack.job import Plan, propagate_video
+from vidtrack.job.records import NAME
 from vidtrack.job.report import summary
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import DIRECTIONS
@@ -68,6 +69,19 @@ def test_repeat_takes_the_frame_before_and_lists_it(broken: Path, copy: Tracker,
     assert len(report["warnings"]) == 1 and f"1 of {FRAMES} frames" in report["warnings"][0]
     assert len(list((tmp_path / "out" / "masks").iterdir())) == FRAMES
     assert f"damaged: 1 frame showing what came before: {DAMAGED}" in summary(report)
+
+
+def test_a_record_that_leads_elsewhere_is_not_used(broken: Path, lab: Tracker, tmp_path: Path) -> None:
+    given = {0: masks(0), 4: masks(4), 10: masks(10)}
+    with pytest.raises(InputError, match="can't be decoded"):
+        propagate_video(broken, given, lab, tmp_path / "out", Plan(on_error="stop"))
+    kept = tmp_path / "out.partial"
+    shutil.copy(kept / "masks" / "00002.png", tmp_path / "00002.png")
+    lines = (kept / NAME).read_text().replace('"name":"00002"', '"name":"../../00002"')
+    assert "../../00002" in lines
+    (kept / NAME).write_text(lines)
+    report = propagate_video(broken, given, lab, tmp_path / "out")
+    assert report["computed_frames"] == FRAMES - 3  # nothing was taken over
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -16,7 +16,6 @@ import itertools
 import json
 import multiprocessing
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import InputError
+from pretrain.interrupts import leave_to_parent
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.benchmark.predictions import KINDS, Writer
 from vidtrack.benchmark.results import TABLE, write
@@ -193,7 +193,7 @@ def _kept(place: _Place, manifest: dict[str, Any]) -> _Done | None:
     """Predictions that are there already; None if anything about them differs."""
     try:
         about = json.loads(place.record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not place.folder.is_dir() or not isinstance(about, dict):
         return None
@@ -267,7 +267,7 @@ def _scored(
     # Not forked: torch's threads don't survive a fork.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_deaf)
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=leave_to_parent)
     try:
         records = pool.map(_score, [item for _, item in jobs], folders)
         return dict(zip(keys, records, strict=True))
@@ -282,11 +282,6 @@ def _scored(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _deaf() -> None:
-    """Ctrl-C reaches all processes, and is the first one's affair."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _score(item: Item, folder: Path) -> Record:

@@ -97,6 +97,6 @@ def _line(record: Record) -> bytes:
 def _parsed(line: bytes) -> Record | None:
     try:
         record = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("index"), int) else None

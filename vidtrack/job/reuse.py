@@ -96,7 +96,7 @@ class Reuse:
 
     def _is_right(self, record: Record, folder: Path, alike: bool) -> bool:
         """Whether all is there of a frame; `alike`: both runs do the same about damaged frames."""
-        if record["damaged"] and not alike:
+        if (record["damaged"] and not alike) or Path(record["name"]).name != record["name"]:
             return False
         return record["skipped"] or self._output.there(self._about, record, folder)
 
@@ -136,6 +136,6 @@ class Reuse:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

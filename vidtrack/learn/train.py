@@ -111,15 +111,16 @@ def train(
         first_alone(lambda: _require_same_videos(out / "videos.json", footage, resumed=first > 0))
         if not first:
             module.prepare(footage.videos)
-        if announce is not None and world_size() == 1:
-            left = (settings.steps - first) * seconds_per_step(module, where) / 60
-            announce(f"about {duration(left)} for {settings.steps - first} steps on this machine")
+        left = settings.steps - first
+        if announce is not None and left and world_size() == 1:
+            minutes = left * seconds_per_step(module, where) / 60
+            announce(f"about {duration(minutes)} for {left} steps on this machine")
         save = _saver(module, config, footage)
         check = None
         if footage.clips is not None:
             check = Validator(out, config.validation, module.best(), footage.clips, save, validated)
-        minutes = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
-        callback = RunCallback(out, config.engine, settings.batch, minutes, report, check)
+        rest = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
+        callback = RunCallback(out, config.engine, settings.batch, rest, report, check)
         data_set = ClipDataset(footage.videos, config.clips)
         first = fit(module, data_set, collate, settings, config.engine, config.seed, callback, where, first)
         interrupted = callback.interrupted.is_set()

@@ -15,7 +15,7 @@ import numpy as np
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # elements of Matroska that hold others
 _PARENTS = frozenset({_SEGMENT, _CLUSTER})
 _TS = ((188, 0), (192, 4), (204, 0))  # length of a packet of a transport stream, and where in it its mark is
-_TS_PACKETS = 1 << 16  # read at a time
+_TS_PACKETS, _BLOCK = 1 << 16, 1 << 20  # packets and bytes that are read at a time
 
 
 def is_broken(path: Path, format_name: str) -> bool:
@@ -120,7 +120,9 @@ def _boxes_broken(file: BinaryIO, size: int) -> bool:
         file.seek(place)
         head = file.read(16)
         if not any(head):
-            return any(file.read())  # zeros to fill a file are harmless
+            return any(
+                any(block) for block in iter(lambda: file.read(_BLOCK), b"")
+            )  # filled with zeros: fine
         length = int.from_bytes(head[:4], "big")
         if length == 1:  # the length did not fit
             length = int.from_bytes(head[8:], "big")
