@@ -72,6 +72,32 @@ def test_reading_goes_on_after_a_lost_key_frame(tmp_path, encode, textured):
     assert f"{sum(f.damaged for f in frames)} of 40 frames" in warnings[0]
 
 
+def made_up(path: Path) -> list[int]:
+    """The pictures that a decoder with one thread says it has made up in part."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        return [i for i, picture in enumerate(container.decode(video=0)) if picture.is_corrupt]
+
+
+def test_a_picture_that_was_made_up_in_part_is_told(tmp_path, encode):
+    """A decoder fills what it can't make out of a packet, and raises nothing."""
+    noise = np.random.default_rng(0).integers(0, 255, (10, 12, 20, 3), np.uint8)
+    pictures = noise.repeat(16, axis=1).repeat(16, axis=2)  # [10, 192, 320, 3]
+    whole = encode(tmp_path / "a.mkv", frames=list(pictures), options={"g": "10", "bf": "0"})
+    (place, size), content = packets(whole)[5], whole.read_bytes()
+    seen = 0
+    for start in range(size // 4, size // 2, size // 24):
+        rest = bytes(255 - byte for byte in content[place + start : place + size])
+        path = tmp_path / "b.mkv"
+        path.write_bytes(content[: place + start] + rest + content[place + size :])
+        frames, warnings = read(path)
+        found = [f.index for f in frames if f.damaged]
+        assert found == made_up(path) and len(frames) == 10
+        assert not found or "could not be decoded whole" in warnings[0]
+        seen += bool(found)
+    assert seen
+
+
 def test_frames_before_the_first_good_one_are_left_out(tmp_path, encode, level):
     path = encode(tmp_path / "a.avi", "mjpeg", "yuvj420p", 20)
     damage(path, packets(path)[:3])

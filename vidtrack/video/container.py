@@ -88,6 +88,7 @@ def choose_stream(container: InputContainer, path: Path | str) -> VideoStream:
     codec = readable[0].codec_context
     require_pixels(codec.width, codec.height, path)
     codec.options = decoder_options()
+    codec.thread_type = "NONE"  # where slices are decoded side by side, FFmpeg does not tell what it made up
     return readable[0]
 
 
