@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,21 +26,31 @@ LOCK = ".lock"
 def run_folder(out: Path) -> Iterator[None]:
     """Context manager: the folder of a run, made, and of no other run meanwhile; the first process locks it.
 
+    Where the run is refused before its first checkpoint, a folder that was new or empty goes again.
+
     Raises:
         InputError: another run has it, or it can't be made; in all processes.
     """
+    new = False
 
     def take() -> None:
+        nonlocal new
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{out} can't be made: {error.strerror}; choose another --out.") from error
         if rank() == 0:
             held.enter_context(locked(out / LOCK, out))
+            new = [path.name for path in out.iterdir()] == [LOCK]
 
-    with ExitStack() as held:
-        first_alone(take)
-        yield
+    try:
+        with ExitStack() as held:
+            first_alone(take)
+            yield
+    except InputError:
+        if new and not (out / CHECKPOINT).exists():
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def steps_done(out: Path) -> int:

@@ -161,6 +161,16 @@ def test_max_pixels(tmp_path: Path, clip: list[np.ndarray], monkeypatch: pytest.
             read()
 
 
+def test_a_video_that_declares_too_much_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode_video(tmp_path / "a.mkv", frames=[np.zeros((200, 300, 3), np.uint8)] * 3)
+    monkeypatch.setattr(limits, "_allowed", 100)
+    monkeypatch.setattr("vidtrack.video.container._BLOCKS", 0)
+    with pytest.raises(limits.TooLarge, match="300 x 200 pixels"):
+        VideoReader(path)
+
+
 def test_a_stream_that_grows_beyond_the_limit(
     tmp_path: Path, clip: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.learn.train import TRACKER, TrainResult, train
-from vidtrack.learn.validate import Validator, read_validation
+from vidtrack.learn.validate import LOG, Validator, read_validation
 
 from .inputs import SHARE
 
@@ -86,6 +86,19 @@ def test_a_validation_that_was_stopped_is_made_by_the_next_run(
     assert signal.getsignal(signal.SIGINT) is before
     assert len(scores(tmp_path / "run")) == number and not (tmp_path / "run" / TRACKER).exists()
     assert run(folder, tmp_path / "run").done
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_validation_is_not_made_twice(folder: Path, whole: Path, tmp_path: Path) -> None:
+    def kill(record: dict[str, float]) -> None:
+        if record["step"] == 3:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run(folder, tmp_path / "run", report=kill)
+    lines = (tmp_path / "run" / LOG).read_text().splitlines()
+    assert run(folder, tmp_path / "run").done
+    assert (tmp_path / "run" / LOG).read_text().splitlines()[:-1] == lines  # of the last step alone is new
     assert_same(tmp_path / "run", whole)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from vidtrack.job.records import NAME
 from vidtrack.job.report import summary
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import DIRECTIONS
+from vidtrack.tolerance import Tolerance
 from vidtrack.tracker import Tracker, load
-from vidtrack.video import VideoReader, save_png
+from vidtrack.video import Damage, VideoReader, save_png
 
 from ..video.conftest import encode_video
 from .conftest import FRAMES, labels, masks
@@ -221,6 +223,20 @@ def test_a_file_that_loses_its_beginning_or_its_end(clip: Path, copy: Tracker, t
             propagate_video(source, {0: Masks(ids)}, copy, tmp_path / "stop", Plan(on_error="stop"))
         assert not (tmp_path / "stop").exists()
     assert found == {"beginning": (3, False, 17), "end": (0, True, 12)}
+
+
+@pytest.mark.parametrize("broken_frames", [1, 2])
+def test_where_the_length_is_not_known_the_end_decides(clip: Path, broken_frames: int) -> None:
+    with VideoReader(clip) as reader:
+        frames = list(reader)[:10]
+    tolerance = Tolerance("repeat", "a.gif", total=None)
+    for frame in frames:
+        tolerance.see(replace(frame, damaged=frame.index < broken_frames))
+    if broken_frames == 1:
+        tolerance.finish(len(frames), Damage())
+    else:
+        with pytest.raises(InputError, match=r"2 of 10 frames .* more than a tenth"):
+            tolerance.finish(len(frames), Damage())
 
 
 def test_the_library_yields_no_result_of_a_skipped_frame(broken: Path, copy: Tracker) -> None:

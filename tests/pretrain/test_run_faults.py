@@ -15,10 +15,11 @@ from torch import Tensor
 
 from pretrain.catalogue import FILE
 from pretrain.errors import InputError
-from pretrain.folder import CHECKPOINT
+from pretrain.folder import CHECKPOINT, LOCK
+from pretrain.images import ImageSet
 from pretrain.methods.base import Views
-from pretrain.run import ImageDataset
-from pretrain.settings import PretrainConfig
+from pretrain.run import ImageDataset, pretrain
+from pretrain.settings import Data, PretrainConfig
 
 from .toy import Toy, add_toy, config, products, run
 
@@ -35,6 +36,23 @@ def test_a_config_that_a_kill_cut_off_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
         run(tmp_path / "run")
     assert run(tmp_path / "run", overwrite=True).done
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def refuse(data: Data) -> ImageSet:
+        assert (out / LOCK).is_file()
+        raise InputError("nothing to learn from.")
+
+    with pytest.raises(InputError, match="nothing to learn from"):
+        pretrain(refuse, config(), out, device="cpu")
+    assert not out.exists()
+    run(out, max_minutes=0)  # a checkpoint stays, whatever is refused afterwards
+    before = (out / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match="nothing to learn from"):
+        pretrain(refuse, config(), out, device="cpu")
+    assert (out / CHECKPOINT).read_bytes() == before
 
 
 def test_a_run_without_a_step_begins_anew(tmp_path: Path) -> None:

@@ -99,6 +99,15 @@ def test_nesting_has_an_end(tmp_path):
     assert is_broken(path, "matroska,webm")
 
 
+def test_a_packet_that_is_marked_as_broken_is_seen(tmp_path):
+    packets = [bytearray(b"\x47" + bytes(187)) for _ in range(6)]
+    (tmp_path / "a.ts").write_bytes(b"".join(packets))
+    assert not is_broken(tmp_path / "a.ts", "mpegts")
+    packets[4][1] |= 0x80
+    (tmp_path / "a.ts").write_bytes(b"".join(packets))
+    assert is_broken(tmp_path / "a.ts", "mpegts")
+
+
 @pytest.mark.parametrize("kind", [MOV, "matroska,webm", "mpegts"])
 def test_noise_ends(tmp_path, kind):
     """Every step goes on, whatever the lengths say."""

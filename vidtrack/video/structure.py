@@ -120,9 +120,8 @@ def _boxes_broken(file: BinaryIO, size: int) -> bool:
         file.seek(place)
         head = file.read(16)
         if not any(head):
-            return any(
-                any(block) for block in iter(lambda: file.read(_BLOCK), b"")
-            )  # filled with zeros: fine
+            rest = iter(lambda: file.read(_BLOCK), b"")
+            return any(any(block) for block in rest)  # zeros to fill a file are harmless
         length = int.from_bytes(head[:4], "big")
         if length == 1:  # the length did not fit
             length = int.from_bytes(head[8:], "big")
