@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from pretrain.errors import InputError
 from vidtrack.job import Plan, propagate_video
+from vidtrack.job.outputs.masks import MaskOutput
 from vidtrack.job.records import NAME
 from vidtrack.job.report import summary
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
@@ -146,8 +148,15 @@ def test_skip_at_the_ends(frames: Path, copy: Tracker, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["repeat", "skip"])
 def test_stop_names_the_frame_and_keeps_what_is_finished(
-    broken: Path, lab: Tracker, tmp_path: Path, policy: Any
+    broken: Path, lab: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: Any
 ) -> None:
+    put = MaskOutput.put
+
+    def slow(*arguments: Any) -> Any:  # what waits to be written when the run ends counts, too
+        time.sleep(0.1)
+        return put(*arguments)
+
+    monkeypatch.setattr(MaskOutput, "put", slow)
     given = {0: masks(0), 4: masks(4), 10: masks(10)}
     told: list[str] = []
     with pytest.raises(InputError, match=rf"frame {DAMAGED} can't be decoded whole: .*repeat or skip\.$"):

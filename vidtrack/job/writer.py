@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,9 @@ class ResultWriter:
         return self.video.warnings
 
     def abort(self) -> None:
-        """Stop at once and leave nothing open."""
-        self._thread.abort()
+        """Stop, and leave nothing open. What was handed over is written: a later run may go on from it."""
+        with contextlib.suppress(Exception):  # the error that ends the run is known already
+            self._thread.finish()
         self.records.close()
         self.output.abort()
         if self.video:
