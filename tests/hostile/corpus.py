@@ -63,7 +63,9 @@ class Case:
     whole: int | None = None
 
 
-def cases(folder: Path, seed: int, flips: int = FLIPS, holes: int = HOLES) -> Iterator[Case]:
+def cases(
+    folder: Path, seed: int, flips: int = FLIPS, holes: int = HOLES, fixed: bool = True
+) -> Iterator[Case]:
     """All cases, made in `folder` as they are asked for.
 
     Args:
@@ -71,15 +73,17 @@ def cases(folder: Path, seed: int, flips: int = FLIPS, holes: int = HOLES) -> It
         seed: decides about everything random.
         flips: copies of each container with bits turned over.
         holes: copies of each container with a stretch of zeros, and as many with one left out.
+        fixed: those too that are the same for each seed.
     """
     clip = source_clip()
     whole = whole_files(folder / "whole", clip)
-    for kind in (cuts, no_videos, whole_but_strange, mid_stream, names):
+    for kind in (cuts, no_videos, whole_but_strange, mid_stream, names) if fixed else ():
         (folder / kind.__name__).mkdir()
         yield from kind(folder / kind.__name__, whole, clip)
     (folder / "random").mkdir()
     yield from random_damage(folder / "random", whole, seed, flips, holes)
-    for made in (pictures.folders, pictures.masks):
+    strange = (pictures.folders, pictures.masks) if fixed else ()
+    for made in (*strange, pictures.damaged_masks):
         (folder / made.__name__).mkdir()
         for name, path, kind_of, role, frames in made(folder / made.__name__, clip, seed):
             yield Case(name, path, kind_of, role, frames)

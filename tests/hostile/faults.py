@@ -64,7 +64,9 @@ class Ended:
     """How a job ended: its exit code (negative: the signal), what it said, and how long it took.
 
     Attributes:
-        seconds: of all of it, and from the signal to the end.
+        seconds, slow: of all of it, and from the signal to the end.
+        hung: it had to be killed after `LIMIT` seconds.
+        memory_mb: resident at most, with what it shares with the nursery.
     """
 
     code: int
@@ -72,6 +74,7 @@ class Ended:
     seconds: float
     slow: float
     hung: bool
+    memory_mb: float
 
 
 class Nursery:
@@ -277,6 +280,7 @@ class _Child:
         self.said = Path("said", str(number))
         self.due = [moment for moment in (after, again) if moment is not None]
         self.signal, self.code, self.hung = signal, None, False
+        self.memory_mb = 0.0
         self.began = time.monotonic()
         self.sent = self.over = self.began
         self.pid = os.fork()
@@ -290,9 +294,10 @@ class _Child:
         if self.code is not None:
             return True
         now = time.monotonic()
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        pid, status, used = os.wait4(self.pid, os.WNOHANG)
         if pid:
             self.code, self.over = os.waitstatus_to_exitcode(status), now
+            self.memory_mb = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
             return True
         if self.due and now - self.began >= self.due[0]:
             self.due.pop(0)
@@ -310,7 +315,14 @@ class _Child:
     def result(self) -> dict[str, Any]:
         said = self.said.read_text(errors="replace")[-2000:]
         seconds, slow = self.over - self.began, self.over - self.sent
-        return {"code": self.code, "said": said, "seconds": seconds, "slow": slow, "hung": self.hung}
+        return {
+            "code": self.code,
+            "said": said,
+            "seconds": seconds,
+            "slow": slow,
+            "hung": self.hung,
+            "memory_mb": self.memory_mb,
+        }
 
 
 def _become(argv: list[str], said: Path) -> None:

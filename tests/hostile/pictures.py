@@ -105,12 +105,8 @@ def _frames(folder: Path, clip: list[np.ndarray]) -> Path:
 
 
 def masks(folder: Path, clip: list[np.ndarray], seed: int) -> Iterator[Made]:
-    """Files that are given as a mask; none of them is one, or they are damaged at random."""
-    ids = np.zeros(clip[0].shape[:2], np.uint8)
-    ids[10:40, 20:70] = 1
-    image = Image.fromarray(ids)
-    array = io.BytesIO()
-    np.save(array, ids)
+    """Files that are given as a mask; none of them is one."""
+    image, array = _mask(clip)
     header = array.getvalue().replace(b"(54, 96)", b"(99999, 99999)")
     files: dict[str, tuple[str, bytes]] = {
         "bomb": ("huge size", bomb()),
@@ -135,6 +131,11 @@ def masks(folder: Path, clip: list[np.ndarray], seed: int) -> Iterator[Made]:
     path.mkdir()
     yield "mask that is a folder", path, "directory", "mask", None
     yield "mask whose name is too long", folder / f"{'long' * 2000}.png", "names", "mask", None
+
+
+def damaged_masks(folder: Path, clip: list[np.ndarray], seed: int) -> Iterator[Made]:
+    """Masks with bits turned over, half of them cut off too."""
+    image, array = _mask(clip)
     rng = np.random.default_rng(seed)
     encoders: dict[str, Callable[[], bytes]] = {
         "png": lambda: encoded(image, "PNG"),
@@ -153,3 +154,12 @@ def masks(folder: Path, clip: list[np.ndarray], seed: int) -> Iterator[Made]:
             path = folder / f"{number}.{name}"
             path.write_bytes(damaged)
             yield f"mask {name} damaged {number}", path, "damaged mask", "mask", None
+
+
+def _mask(clip: list[np.ndarray]) -> tuple[Image.Image, io.BytesIO]:
+    """A good mask, and its `.npy` file."""
+    ids = np.zeros(clip[0].shape[:2], np.uint8)
+    ids[10:40, 20:70] = 1
+    array = io.BytesIO()
+    np.save(array, ids)
+    return Image.fromarray(ids), array
