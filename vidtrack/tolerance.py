@@ -113,4 +113,5 @@ def describe_damage(frames: Sequence[Mapping[str, Any]], on_error: OnError, dama
         "skipped_frames": [frame["index"] for frame in frames if frame["skipped"]],
         "lost_before_first": damage.lost_first,
         "ends_early": damage.early,
+        "unreadable_data": damage.torn,
     }

@@ -46,6 +46,7 @@ FLIPS, HOLES = 12, 4  # of each container and seed
 SIDE_BY_SIDE = 2
 EXAMPLES = (10, 1000)  # of each property test: the first try, to see how long they take, and at most
 EXAMPLE = re.compile(r"(\d+) passing examples, (\d+) failing examples, (\d+) invalid examples")
+MOST_TOLD = 1000  # characters of a fault
 FUZZED = "tests/hostile/test_fuzz*.py"
 
 
@@ -80,7 +81,7 @@ class Tally:
             self.crashes += "crashes" in what or "Traceback" in what
             self.losses += "without a word" in what
             self.faults.append(f"{told}: {what}")
-            print(f"FAULT {told}: {what}", flush=True)
+            print(f"FAULT {told}: {what[:MOST_TOLD]}", flush=True)
 
     def table(self) -> str:
         """Markdown."""

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 300.0  # seconds after which a run counts as hung
+SAID = 20_000  # characters of the output that are kept, the last ones
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MOST = 3  # kills in a round, if nothing else is said
 IMPORTED = (
@@ -313,7 +314,7 @@ class _Child:
             os.killpg(self.pid, number)
 
     def result(self) -> dict[str, Any]:
-        said = self.said.read_text(errors="replace")[-2000:]
+        said = self.said.read_text(errors="replace")[-SAID:]
         seconds, slow = self.over - self.began, self.over - self.sent
         return {
             "code": self.code,

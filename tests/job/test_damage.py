@@ -68,6 +68,7 @@ def test_repeat_takes_the_frame_before_and_lists_it(broken: Path, copy: Tracker,
         "skipped_frames": [],
         "lost_before_first": 0,
         "ends_early": False,
+        "unreadable_data": False,
     }
     assert [frame["damaged"] for frame in report["frames"]] == [n == DAMAGED for n in range(FRAMES)]
     assert len(report["warnings"]) == 1 and f"1 of {FRAMES} frames" in report["warnings"][0]
@@ -216,22 +217,28 @@ def test_a_file_that_loses_its_beginning_or_its_end(clip: Path, copy: Tracker, t
         data[place : place + size] = bytes(size)
     (tmp_path / "beginning.avi").write_bytes(data)
     (tmp_path / "end.avi").write_bytes(whole.read_bytes()[: places[12][0]])
+    (tmp_path / "packet.avi").write_bytes(whole.read_bytes()[: places[12][0] + places[12][1] // 2])
     ids = np.zeros((48, 64), np.uint8)
     ids[:20] = 1
     found = {}
-    for name in ("beginning", "end"):
+    for name in ("beginning", "end", "packet"):
         source = tmp_path / f"{name}.avi"
         report = propagate_video(source, {0: Masks(ids)}, copy, tmp_path / name)
         found[name] = (
             report["damage"]["lost_before_first"],
             report["damage"]["ends_early"],
+            report["damage"]["unreadable_data"],
             report["frame_count"],
         )
         assert len(report["warnings"]) == 1
-        with pytest.raises(InputError, match=r"is damaged, .*repeat or skip\.$"):
+        with pytest.raises(InputError, match=r"(is damaged, |frame 12 can).*repeat or skip\.$"):
             propagate_video(source, {0: Masks(ids)}, copy, tmp_path / "stop", Plan(on_error="stop"))
         assert not (tmp_path / "stop").exists()
-    assert found == {"beginning": (3, False, 17), "end": (0, True, 12)}
+    assert found == {
+        "beginning": (3, False, False, 17),
+        "end": (0, True, False, 12),
+        "packet": (0, True, True, 13),
+    }
 
 
 @pytest.mark.parametrize("broken_frames", [1, 2])
