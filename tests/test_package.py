@@ -33,7 +33,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(pip, check=True)
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("vidtrack/weights/default.safetensors", "vidtrack/configs/track/laptop.yaml"):
+    weights = [f"vidtrack/weights/{name}.safetensors" for name in ("default", "small")]
+    for name in (*weights, "vidtrack/configs/track/laptop.yaml"):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("MODEL_CARD.md") for name in names)

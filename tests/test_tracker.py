@@ -13,7 +13,7 @@ import vidtrack
 from vidtrack import InputError, Masks
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
-from vidtrack.tracker import Tracker, load
+from vidtrack.tracker import BUNDLED, Tracker, load
 from vidtrack.video import VideoWriter
 
 
@@ -235,12 +235,13 @@ def test_the_package_offers_its_public_names() -> None:
         _ = vidtrack.nothing
 
 
-def test_default_weights_follow_a_real_bear(data: Path) -> None:
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_weights_that_come_along_follow_a_real_bear(data: Path, name: str) -> None:
     from PIL import Image
 
     folder = data / "eval" / "DAVIS-2016-dev"
     first = np.array(Image.open(folder / "Annotations/480p/bear/00000.png")) > 0
-    tracker = load(device="cpu", size=240)
+    tracker = load(name, device="cpu", size=240)
     results = list(
         tracker.propagate(folder / "JPEGImages/480p/bear", {0: Masks(first.astype(np.uint8))}, end=11)
     )

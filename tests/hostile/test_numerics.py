@@ -122,7 +122,7 @@ def test_labels_stay_finite_and_the_same(
     trackers: dict[str, Tracker], video: str, kind: type[Any], precision: str
 ) -> None:
     tracker = chosen(trackers, precision)
-    one, two = (carried(tracker, frames(video, 5), {0: annotation(kind)}) for _ in range(2))
+    one, two = (carried(tracker, frames(video, 3), {0: annotation(kind)}) for _ in range(2))
     for first, second in zip(one, two, strict=True):
         found = numbers(first.labels)
         if kind in (Boxes, Keypoints):  # what is lost has no place, and says so
@@ -149,24 +149,23 @@ def test_an_object_of_one_pixel(trackers: dict[str, Tracker], precision: str) ->
     assert iou(both[-1].labels.ids == 7, ids == 7) > 0.7
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_254_objects(trackers: dict[str, Tracker], precision: str) -> None:
+def test_254_objects(trackers: dict[str, Tracker]) -> None:
     """As many as a mask can hold, each a square of a cell."""
     ids = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(8, 0).repeat(8, 1)
     ids[ids == 255] = 0
     video = frames("noise", 1, ids.shape) * 2
-    *_, last = carried(chosen(trackers, precision), video, {0: Masks(ids)})
+    *_, last = carried(trackers["bfloat16"], video, {0: Masks(ids)})
     found = last.labels.ids
     assert set(np.unique(found)) == set(range(255)) and set(last.confidence) == set(range(1, 255))
     assert (found == ids).mean() > 0.5  # squares become round
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["lab", "bfloat16", "int8"])
 def test_a_scene_that_stands_still(trackers: dict[str, Tracker], precision: str) -> None:
     """Labels settle, and are the same for ever: nothing drifts, nothing fades."""
     image = np.random.default_rng(1).integers(0, 256, (4, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
     given = annotation(Masks)
-    results = carried(chosen(trackers, precision), [image] * 40, {0: given})
+    results = carried(chosen(trackers, precision), [image] * 24, {0: given})
     for id_ in (1, 9):
         assert iou(results[-1].labels.ids == id_, given.ids == id_) > 0.8
     for result in results[10:]:

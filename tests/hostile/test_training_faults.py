@@ -59,8 +59,11 @@ def assert_same(one: Path, other: Path) -> None:
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
 
 
-@pytest.mark.parametrize("number", [0, 1, 2], ids=["the first", "the second", "the last"])
-@pytest.mark.parametrize("how", ["Ctrl-C", "a kill"])
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [("Ctrl-C", 0), ("Ctrl-C", 2), ("a kill", 1)],
+    ids=["Ctrl-C, the first", "Ctrl-C, the last", "a kill, the second"],
+)
 def test_a_validation_that_was_stopped_is_made_by_the_next_run(
     how: str, number: int, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

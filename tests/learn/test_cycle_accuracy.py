@@ -18,7 +18,7 @@ from vidtrack.learn.frames import sampled_frames
 from vidtrack.learn.held_out import HeldOut, choose_clips
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import load_tracker
-from vidtrack.tracker import default_weights
+from vidtrack.tracker import BUNDLED, bundled_weights
 
 SIDE, CELLS = 64, 8
 WINDOWS = torch.tensor(
@@ -130,15 +130,19 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.mean == pytest.approx(whole.mean) and parts.chance == pytest.approx(whole.chance)
 
 
-def test_the_default_tracker_is_far_above_random_weights(data: Path) -> None:
+def test_the_trackers_that_come_along_are_far_above_random_weights(data: Path) -> None:
     names = [f"sam2__0{name}.mp4" for name in ("1-dog", "2-cups", "3-blocks", "4-coffee")]
     videos = [np.stack(list(islice(sampled_frames(data / "train" / name, 96, 6), 9))) for name in names]
     clips = choose_clips(videos, names, HeldOut(clips=4, frames=3), 96)
     assert clips is not None
     torch.manual_seed(0)
-    models = {"random": VideoColorizer(Model()).eval(), "default": load_tracker(default_weights()).model}
+    models = {"random": VideoColorizer(Model()).eval()}
+    for name in BUNDLED:
+        path = bundled_weights(name)
+        assert path is not None
+        models[name] = load_tracker(path).model
     scores = {
         name: cycle_accuracy(model.embed, clips.frames, clips.windows, 0.02).mean
         for name, model in models.items()
     }
-    assert scores["default"] > 2 * scores["random"] > 0
+    assert min(scores[name] for name in BUNDLED) > 2 * scores["random"] > 0
