@@ -24,6 +24,7 @@ from vidtrack.tolerance import OnError
 from vidtrack.video import probe
 
 DEFAULT = "default"
+BUNDLED = (DEFAULT, "small")  # names of the weights that come with vidtrack
 RUN_FILES = (
     "tracker.safetensors",
     "backbone.safetensors",
@@ -152,10 +153,10 @@ def load(
     """Load a tracker.
 
     Args:
-        tracker: "default" (the weights that come with vidtrack), the path of a tracker file, of a backbone
-            file, of the run that made it or of a foreign ResNet checkpoint, "timm:NAME" or "timm:NAME@FILE"
-            (any backbone of timm, frozen), "random:NAME" (random weights), "lab" (colour patches without
-            learning), or "copy" (the first labels copied).
+        tracker: "default" or "small" (the weights that come with vidtrack), the path of a tracker file, of a
+            backbone file, of the run that made it or of a foreign ResNet checkpoint, "timm:NAME" or
+            "timm:NAME@FILE" (any backbone of timm, frozen), "random:NAME" (random weights), "lab" (colour
+            patches without learning), or "copy" (the first labels copied).
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch; None leaves torch's choice.
         precision: of the project's own networks: "auto" (the fastest that the device computes well),
@@ -183,13 +184,13 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
         from vidtrack.model.external import load_external
 
         return Tracker(name, load_external(name, where), Propagation())
-    path = default_weights() if name == DEFAULT else Path(name)
+    path = bundled_weights(name) or Path(name)
     if path.is_dir():
         path = _of_run(path)
     if not path.is_file():
         raise InputError(
-            f"there is no tracker {name!r}: give default, lab, copy, timm:NAME, random:NAME or the path of a "
-            "file made by vidtrack train or vidtrack pretrain."
+            f"there is no tracker {name!r}: give default, small, lab, copy, timm:NAME, random:NAME or the "
+            "path of a file made by vidtrack train or vidtrack pretrain."
         )
     if not is_tracker_file(path):
         from vidtrack.model.external import load_foreign
@@ -242,9 +243,11 @@ def _of_preset(preset: str | None) -> dict[str, Any]:
     }
 
 
-def default_weights() -> Path:
-    """The tracker file that comes with vidtrack."""
-    return Path(str(resources.files("vidtrack"))) / "weights" / "default.safetensors"
+def bundled_weights(name: str = DEFAULT) -> Path | None:
+    """The tracker file of this name that comes with vidtrack; None if it is no name of `BUNDLED`."""
+    if name not in BUNDLED:
+        return None
+    return Path(str(resources.files("vidtrack"))) / "weights" / f"{name}.safetensors"
 
 
 def _settings(stored: dict[str, Any], changed: dict[str, Any]) -> Propagation:

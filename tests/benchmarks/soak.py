@@ -45,7 +45,7 @@ SHARES = {"damage": 0.5, "kills": 0.3, "fuzz": 0.2}  # of the time
 FLIPS, HOLES = 12, 4  # of each container and seed
 SIDE_BY_SIDE = 2
 EXAMPLES = (10, 1000)  # of each property test: the first try, to see how long they take, and at most
-EXAMPLE = re.compile(r"(\d+) passing examples, (\d+) failing examples, (\d+) invalid examples")
+EXAMPLE = re.compile(r"(\d+) passing\D+(\d+) failing\D+(\d+) invalid")  # of hypothesis's statistics
 MOST_TOLD = 1000  # characters of a fault
 FUZZED = "tests/hostile/test_fuzz*.py"
 
@@ -193,8 +193,9 @@ def fuzz(tally: Tally, folder: Path, until: float, seed: int) -> None:
         environment = {**os.environ, "VIDTRACK_EXAMPLES": str(wanted)}
         done = subprocess.run([*map(str, words), *files], env=environment, capture_output=True, text=True)
         took = time.monotonic() - began
-        tally.examples += sum(int(n) for found in EXAMPLE.findall(done.stdout) for n in found)
-        if done.returncode:
+        tried = sum(int(n) for found in EXAMPLE.findall(done.stdout) for n in found)
+        tally.examples += tried
+        if done.returncode or not tried:
             tally.blame(f"fuzz, --hypothesis-seed={number}, {wanted} examples", [done.stdout[-3000:]])
 
 

@@ -14,7 +14,9 @@ def adapt(
     video: Annotated[Path, typer.Argument(help="Video file, folder of frames, or folder of videos.")],
     out: Annotated[Path, typer.Option(help="Tracker file to write: NAME.safetensors.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value overrides of the config.")] = None,
-    tracker: Annotated[str, typer.Option(help="default, or a file or run of vidtrack train.")] = "default",
+    tracker: Annotated[
+        str, typer.Option(help="default, small, or a file or run of vidtrack train.")
+    ] = "default",
     config: Annotated[str, typer.Option(help="Bundled name, or a path.")] = "track/adapt",
     device: Device = "auto",
     threads: Threads = None,

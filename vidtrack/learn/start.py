@@ -7,21 +7,22 @@ from pathlib import Path
 from pretrain.errors import InputError
 from vidtrack.model.colorizer import Model
 from vidtrack.model.tracker_file import TrackerFile, is_tracker_file, load_tracker
-from vidtrack.tracker import DEFAULT, default_weights
+from vidtrack.tracker import bundled_weights
 
 
 def tracker_file(tracker: str) -> Path:
-    """The tracker file that a user names: "default", a file, or the folder of a run of `vidtrack train`.
+    """The tracker file that a user names: "default", "small", a file, or the folder of a run that made one.
 
     Raises:
         InputError: it is none, or a tracker that can't learn.
     """
-    path = default_weights() if tracker == DEFAULT else Path(tracker)
+    path = bundled_weights(tracker) or Path(tracker)
     if path.is_dir():
         path = path / "tracker.safetensors"
     if not path.is_file() or not is_tracker_file(path):
         raise InputError(
-            f"--tracker {tracker} can't learn: give default, or a file or finished run of vidtrack train."
+            f"--tracker {tracker} can't learn: give default, small, or a file or finished run of "
+            "vidtrack train."
         )
     return path
 
