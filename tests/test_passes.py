@@ -250,10 +250,11 @@ def test_soft_results(lab: Tracker, folder: Path) -> None:
                 assert soft is None
                 continue
             assert soft is not None and soft["objects"] == [2, 9]
-            assert soft["labels"].shape == (HEIGHT // 8, WIDTH // 8, 3) and soft["labels"].dtype == np.float32
+            assert soft["stride"] == 4
+            assert soft["labels"].shape == (HEIGHT // 4, WIDTH // 4, 3) and soft["labels"].dtype == np.float32
             np.testing.assert_allclose(soft["labels"].sum(axis=-1), 1, atol=1e-2)
             best = np.array([0, *soft["objects"]])[soft["labels"].argmax(axis=-1)]
-            centres = result.labels.ids[3::8, 3::8]
+            centres = result.labels.ids[1::4, 1::4]
             assert (best == centres).mean() > 0.85
     assert carry(lab, folder, {0: labels(Boxes, 0)}, "forward", soft=True)[3].soft is None
 

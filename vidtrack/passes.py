@@ -296,11 +296,13 @@ class Passes:
             return _result(frame, empty, {})
         result = _result(frame, *session.read(carried, frame.image))
         if self._soft and isinstance(carrier, MaskCarrier):
+            working = working_size(frame.image.shape[0], frame.image.shape[1], carrier.settings.size)
+            labels, stride = carrier.soft(carried, working)
             result.soft = {
-                "labels": carried.labels.cpu().numpy(),
+                "labels": labels.cpu().numpy(),
                 "objects": list(carrier.objects),
-                "working": working_size(frame.image.shape[0], frame.image.shape[1], carrier.settings.size),
-                "stride": carrier.stride,
+                "working": working,
+                "stride": stride,
             }
         return result
 

@@ -18,6 +18,7 @@ from vidtrack.labels import Boxes, Keypoints, Maps
 from vidtrack.model.embedder import NetworkEmbedder
 from vidtrack.passes import Span
 from vidtrack.pointers.keys import TILE
+from vidtrack.propagate.masks import FINE
 from vidtrack.tracker import Tracker
 
 HEADER = 550  # bytes of an .npz with two arrays beside these
@@ -47,7 +48,8 @@ def laid_aside_bytes(about: About, lengths: Iterable[int]) -> int:
     elif about.kind is Maps:
         frame = grid * (4 * (1 + carried[0]) + 2)
     else:
-        frame = grid * (2 + len(carried)) + 2 * len(carried) + MORE  # bytes; the confidence in two
+        labels = grid * FINE**2 * (1 + len(carried))  # bytes; the confidence in two
+        frame = labels + grid + 2 * len(carried) + MORE
     return max(((frame + HEADER) * length for length in lengths), default=0)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vidtrack.geometry import working_size
+from vidtrack.geometry import cells, working_size
 from vidtrack.labels.masks import Masks
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.carrier import Carrier, Confidence
@@ -19,6 +20,7 @@ from vidtrack.propagate.readout import winners
 from vidtrack.propagate.settings import Propagation
 
 LEAST = 0.03  # expected J of an object that is lost: its word still counts a little
+FINE = 2  # labels per cell, along rows and columns
 LEVELS = 255  # a probability laid aside is a multiple of 1/255: fainter ones are dropped anyway
 
 
@@ -30,6 +32,9 @@ class MaskCarrier(Carrier[Masks, Carried]):
         stride: working pixels per cell.
         objects: ids that are known from the start, in the order of the channels; others are added when an
             annotation has them.
+
+    Attributes:
+        fine: labels per cell along rows and columns: label maps are `[fine * h, fine * w, K]`.
     """
 
     def __init__(self, settings: Propagation, stride: int, objects: Iterable[int] = ()) -> None:
@@ -37,28 +42,34 @@ class MaskCarrier(Carrier[Masks, Carried]):
         self.objects = list(objects)
         self.latest: Masks | None = None
         self.confidence = MaskConfidence()
-        self._propagator = Propagator(settings)
+        self.fine = FINE if stride % FINE == 0 and settings.preset is None else 1
+        self._propagator = Propagator(settings, fine=self.fine)
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """An object that the annotation lacks is not in its frame."""
         self.objects += [number for number in labels.objects if number not in self.objects]
         self.latest = labels
-        cells = self._cells(labels, embedding)
-        self._propagator.annotate(index, embedding, cells)
-        self.confidence.annotate(embedding, cells)
+        maps = self._maps(labels, embedding)
+        self._propagator.annotate(index, embedding, maps)
+        self.confidence.annotate(embedding, coarse(maps, self.fine))
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """Objects that the annotation behind lacks count as background there: they appear with theirs."""
         assert self.latest is not None
         known = np.isin(labels.ids, self.latest.objects)
         before = Masks(np.where(known, labels.ids, 0).astype(np.uint8), void=labels.void)
-        cells = self._cells(before, embedding)
-        self._propagator.look_ahead(index, embedding, cells)
-        self.confidence.look_ahead(embedding, cells)
+        maps = self._maps(before, embedding)
+        self._propagator.look_ahead(index, embedding, maps)
+        self.confidence.look_ahead(embedding, coarse(maps, self.fine))
 
-    def _cells(self, masks: Masks, embedding: Tensor) -> Tensor:
+    def _maps(self, masks: Masks, embedding: Tensor) -> Tensor:
+        """Label map `[fine * h, fine * w, K]`: whole cells, of which the last may lie in the padding."""
         size = working_size(*masks.size, self.settings.size)
-        maps = masks_to_cells(masks.ids, masks.void, self.objects, size, self.stride)
+        maps = masks_to_cells(masks.ids, masks.void, self.objects, size, self.stride // self.fine)
+        rows, columns = (self.fine * embedding.shape[axis] - maps.shape[axis] for axis in (0, 1))
+        if rows or columns:
+            padded = F.pad(maps.permute(2, 0, 1), (0, columns, 0, rows), mode="replicate")
+            maps = padded.permute(1, 2, 0).contiguous()
         return maps.to(embedding.device)
 
     def region(self, later: int = 0) -> Tensor | None:
@@ -68,7 +79,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
     def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
         """See `Propagator.step`."""
         carried = self._propagator.step(index, embedding, region)
-        carried.confidence = self.confidence(embedding, carried.labels)
+        carried.confidence = self.confidence(embedding, coarse(carried.labels, self.fine))
         return carried
 
     def read(self, carried: Carried, image: np.ndarray) -> tuple[Masks, Confidence]:
@@ -78,17 +89,20 @@ class MaskCarrier(Carrier[Masks, Carried]):
         """
         height, width = image.shape[:2]
         size = working_size(height, width, self.settings.size)
-        labels = carried.labels
+        labels, stride = self.soft(carried, size)
         seen = torch.from_numpy(image).to(labels.device) if self.settings.refine else None
-        channel, confidence = winners(
-            labels, size, self.stride, (height, width), seen, self.settings.foreground
-        )
+        channel, confidence = winners(labels, size, stride, (height, width), seen, self.settings.foreground)
         if carried.confidence is not None:
             confidence = {k: float(carried.confidence[k - 1]) for k in confidence}
         ids = np.array([0, *self.objects], np.uint8)[channel.numpy()]
         known = self.latest
         masks = Masks(ids, names=known.names, colors=known.colors) if known else Masks(ids)
         return masks, {self.objects[k - 1]: value for k, value in confidence.items()}
+
+    def soft(self, carried: Carried, size: tuple[int, int]) -> tuple[Tensor, int]:
+        """The label map on the grid of a frame of working size `size`, and its working pixels per label."""
+        stride = self.stride // self.fine
+        return carried.labels[: cells(size[0], stride), : cells(size[1], stride)], stride
 
     def fuse(self, earlier: Carried, later: Carried, share: float) -> Carried:
         """The mean of both, weighted by nearness in time and by trust, see `_trust`; the rest is background.
@@ -102,7 +116,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
         labels = torch.cat([background, objects], dim=-1)
         confidence = None
         if earlier.confidence is not None and later.confidence is not None:
-            confidence = joint(earlier.confidence, later.confidence, labels)
+            confidence = joint(earlier.confidence, later.confidence, coarse(labels, self.fine))
         return Carried(labels, mixed.similarity, confidence)
 
     def pack(self, carried: Carried) -> dict[str, np.ndarray]:
@@ -131,13 +145,21 @@ class MaskCarrier(Carrier[Masks, Carried]):
         return dict.fromkeys(labels.objects, 1.0)
 
 
+def coarse(labels: Tensor, fine: int) -> Tensor:
+    """The mean label of each cell: `[fine * h, fine * w, K]` to `[h, w, K]`."""
+    return labels if fine == 1 else F.avg_pool2d(labels.permute(2, 0, 1), fine).permute(1, 2, 0)
+
+
 def _trust(carried: Carried) -> Tensor:
-    """How far a cell's label can be trusted, `[h, w, K]`.
+    """How far a label can be trusted, of the shape of the label map.
 
     How decided and well recognised the cell is, times the squares of each object's decidedness and expected
     J: a pass that has gone over to something else is decided too, but that looks unlike the annotation.
     """
-    cell = carried.labels.amax(dim=-1) * carried.similarity.clamp(min=0) + 1e-3
+    similarity = carried.similarity.clamp(min=0)
+    for axis in (0, 1):
+        similarity = similarity.repeat_interleave(carried.labels.shape[axis] // similarity.shape[axis], axis)
+    cell = carried.labels.amax(dim=-1) * similarity + 1e-3
     sure = decidedness(carried.labels)
     if carried.confidence is not None:
         sure[1:] *= carried.confidence.clamp(min=LEAST)

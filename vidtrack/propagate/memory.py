@@ -17,13 +17,13 @@ class Kept:
     Attributes:
         index: frame number.
         keys: the frame's embedding as `vidtrack.pointers.as_keys` makes it.
-        labels: label map of the cells, float32 `[h, w, K]`.
+        patches: the labels in each cell, float32 `[h, w, K]`; of finer label maps K for each place in it.
         labelled: bool `[h, w]`: where the label map says more than "background".
     """
 
     index: int
     keys: Keys
-    labels: Tensor
+    patches: Tensor
     labelled: Tensor
 
 

@@ -25,7 +25,7 @@ class Carried:
     """What one step says of a frame.
 
     Attributes:
-        labels: label map float32 `[h, w, K]`.
+        labels: label map float32 `[fine * h, fine * w, K]`, see `Propagator`.
         similarity: float32 `[h, w]`: cosine of each cell and its best match in memory; 1 where nothing was
             asked because no label is in reach.
         confidence: float32 `[K - 1]`, 0..1: how far each object can be trusted, where that is known.
@@ -48,6 +48,8 @@ class Propagator:
         labelled: where a label map `[h, w, K]` says anything, bool `[h, w]`: cells out of reach of all such
             places are not computed: 0, and `fill` in channel 0.
         fill: 1 where channel 0 is the background.
+        fine: labels are `fine` times as fine as embeddings, along rows and columns: a pointer copies the
+            `fine x fine` labels of a cell as they lie in it, and the search costs no more.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class Propagator:
         finish: Finish | None = None,
         labelled: Labelled | None = None,
         fill: float = 1.0,
+        fine: int = 1,
     ) -> None:
-        self.settings, self.fill = settings, fill
+        self.settings, self.fill, self.fine = settings, fill, fine
         self.memory = Memory(settings.context)
         self.motion = Motion(settings, first=int(fill))
         self.finish = finish or normalise
@@ -69,7 +72,7 @@ class Propagator:
         Args:
             index: frame number.
             embedding: unit vectors `[h, w, C]`.
-            labels: float32 `[h, w, K]`; a cell without any label is all zero.
+            labels: float32 `[fine * h, fine * w, K]`; a place without any label is all zero.
         """
         self.motion.restart(labels)
         self.memory.annotate(self._keep(index, embedding, labels))
@@ -104,7 +107,7 @@ class Propagator:
         if not frames:
             raise ValueError("annotate a frame before the first step")
         height, width, _ = embedding.shape
-        if frames[0].labels.shape[:2] != embedding.shape[:2]:
+        if frames[0].patches.shape[:2] != embedding.shape[:2]:
             raise ValueError(f"frame {index} has another size than the annotated frame")
         settings, active = self.settings, self._active(frames)
         pointers = topk(
@@ -117,14 +120,15 @@ class Propagator:
         )
         newest = next((n for n, kept in enumerate(frames) if kept is self.memory.recent[-1]), -1)
         self.motion.follow(pointers, newest, (height, width))
-        channels = frames[0].labels.shape[-1]
-        values = torch.cat([kept.labels.flatten(0, 1) for kept in frames])  # [M*h*w, K]
-        labels = embedding.new_zeros(height * width, channels, dtype=torch.float32)
-        labels[:, 0] = self.fill
-        labels[pointers.cells] = self.finish(read(pointers, values))
+        values = torch.cat([kept.patches.flatten(0, 1) for kept in frames])  # [M*h*w, fine*fine*K]
+        patches = values.new_zeros(height * width, self.fine**2, values.shape[-1] // self.fine**2)
+        patches[..., 0] = self.fill
+        rows = self.finish(read(pointers, values).view(-1, patches.shape[-1]))  # [n*fine*fine, K]
+        patches[pointers.cells] = rows.view(-1, *patches.shape[1:])
+        labels = from_patches(patches.view(height, width, -1), self.fine)
         similarity = torch.ones(height * width, device=embedding.device)
         similarity[pointers.cells] = pointers.score[:, 0].clamp(min=-1)
-        return Carried(labels.view(height, width, channels), similarity.view(height, width))
+        return Carried(labels, similarity.view(height, width))
 
     def region(self, later: int = 0) -> Tensor | None:
         """bool `[h, w]`: cells of a frame whose embedding will be used; None: all.
@@ -150,12 +154,27 @@ class Propagator:
         return reachable(frames if lost else [self.memory.recent[-1]], self.motion.reach())
 
     def _keep(self, index: int, embedding: Tensor, labels: Tensor, region: Tensor | None = None) -> Kept:
-        labelled = self.labelled(labels)
+        labelled = to_patches(self.labelled(labels)[..., None], self.fine).any(dim=-1)
         margin = self.motion.margin()
         valid = region if margin is None else spread(labelled, margin)
         if valid is not None and region is not None:
             valid = valid & region
-        return Kept(index, as_keys(embedding, self.settings.radius, valid), labels, labelled)
+        keys = as_keys(embedding, self.settings.radius, valid)
+        return Kept(index, keys, to_patches(labels, self.fine), labelled)
+
+
+def to_patches(labels: Tensor, fine: int) -> Tensor:
+    """A label map `[fine * h, fine * w, K]` by cells: `[h, w, fine * fine * K]`."""
+    rows, columns, channels = labels.shape
+    cut = labels.view(rows // fine, fine, columns // fine, fine, channels)
+    return cut.transpose(1, 2).reshape(rows // fine, columns // fine, -1)
+
+
+def from_patches(patches: Tensor, fine: int) -> Tensor:
+    """The inverse of `to_patches`."""
+    rows, columns, _ = patches.shape
+    cut = patches.view(rows, columns, fine, fine, -1)
+    return cut.transpose(1, 2).reshape(fine * rows, fine * columns, -1)
 
 
 def has_object(labels: Tensor) -> Tensor:

@@ -88,8 +88,8 @@ class MaskOutput(Output[Masks]):
                 maps,
                 result.soft["objects"],
                 self.about.size,
-                working=self.about.working,
-                stride=self.about.stride,
+                working=result.soft["working"],
+                stride=result.soft["stride"],
                 overwrite=True,
             )
 
