@@ -243,7 +243,7 @@ def _of_preset(preset: str | None) -> dict[str, Any]:
     }
 
 
-def bundled_weights(name: str = DEFAULT) -> Path | None:
+def bundled_weights(name: str) -> Path | None:
     """The tracker file of this name that comes with vidtrack; None if it is no name of `BUNDLED`."""
     if name not in BUNDLED:
         return None

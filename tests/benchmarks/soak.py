@@ -33,12 +33,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import get_args
 
 from tests.hostile.corpus import Case, cases
 from tests.hostile.faults import Job, Nursery, command_inputs, kill_rounds
 from tests.hostile.verdict import arguments, faults
-from vidtrack.tolerance import OnError
+from vidtrack.tolerance import ON_ERROR
 
 KILLED = ("propagate", "train", "pretrain", "benchmark", "adapt", "colorize", "probe")
 SHARES = {"damage": 0.5, "kills": 0.3, "fuzz": 0.2}  # of the time
@@ -116,8 +115,7 @@ def damage(tally: Tally, folder: Path, until: float, seed: int) -> None:
             for index, batch in enumerate(batches(made, SIDE_BY_SIDE)):
                 if time.monotonic() >= until:
                     return
-                ways: tuple[str, ...] = get_args(OnError)
-                for on_error in ways if number == seed else [ways[index % len(ways)]]:
+                for on_error in ON_ERROR if number == seed else [ON_ERROR[index % len(ON_ERROR)]]:
                     try_batch(tally, nursery, batch, on_error, video, tracker, number)
                 tally.kinds.update(case.kind for case in batch)
             shutil.rmtree(place)
@@ -222,7 +220,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     found = {**vars(tally), "minutes": (time.monotonic() - began) / 60, "seed": options.seed}
     (options.out / "soak.json").write_text(json.dumps(found, indent=1) + "\n")
-    sys.exit(bool(tally.faults))
+    sys.exit(bool(tally.faults or tally.hangs))
 
 
 if __name__ == "__main__":

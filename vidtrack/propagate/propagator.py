@@ -45,7 +45,7 @@ class Propagator:
     Args:
         settings: see `Propagation`.
         finish: what is done to the rows `[n, K]` that a step has read before they are kept.
-        labelled: where a label map `[h, w, K]` says anything, bool `[h, w]`: cells out of reach of all such
+        labelled: where a label map `[H, W, K]` says anything, bool `[H, W]`: cells out of reach of all such
             places are not computed: 0, and `fill` in channel 0.
         fill: 1 where channel 0 is the background.
         fine: labels are `fine` times as fine as embeddings, along rows and columns: a pointer copies the
