@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,14 +183,41 @@ def test_what_was_left_in_the_making_is_removed(tmp_path: Path) -> None:
     assert not old.exists() and not removed.exists() and fresh.exists()
 
 
-def test_a_cache_that_cannot_write_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    cache = EmbeddingCache(tmp_path / "file", KEYS[0], LARGE)
+@pytest.mark.parametrize("what", ["a file", "a link to nothing", "a file of the key's name"])
+def test_something_else_where_the_folder_should_be(tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "cache"
+    if what == "a file":
+        folder.write_text("not a folder")
+    elif what == "a link to nothing":
+        folder.symlink_to(tmp_path / "nothing")
+    else:
+        folder.mkdir()
+        (folder / KEYS[0]).write_text("not a folder")
+    cache = EmbeddingCache(folder, KEYS[0], LARGE)
     for index in range(3):
         cache.put(index, embedding(0))
         assert cache.get(index) is None
-    assert len(cache.warnings) == 1 and str(tmp_path / "file") in cache.warnings[0]
+    assert len(cache.warnings) == 1 and str(folder) in cache.warnings[0]
 
+
+def test_a_folder_that_goes_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mkdir` finds it there, and another process removes it before `mkdir` looks whether it is a folder."""
+    (tmp_path / KEYS[0]).mkdir()
+    is_dir = Path.is_dir
+
+    def gone(self: Path, **options: Any) -> bool:
+        monkeypatch.setattr(Path, "is_dir", is_dir)
+        self.rmdir()
+        return False
+
+    monkeypatch.setattr(Path, "is_dir", gone)
+    cache = EmbeddingCache(tmp_path, KEYS[0], LARGE)
+    assert cache.warnings == [] and not cache.folder.exists()
+    cache.put(0, embedding(0))
+    assert cache.get(0) is not None
+
+
+def test_a_cache_that_cannot_write_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = EmbeddingCache(tmp_path / "cache", KEYS[0], LARGE)
     full.put(0, embedding(0))
 

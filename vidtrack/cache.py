@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import sys
 import threading
 import time
@@ -74,7 +75,7 @@ class EmbeddingCache:
         self._alone = False  # no other key was left at that time
         if self._writes:
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self._make_folder()
                 self._sweep()
             except OSError as error:
                 self._stop(error)
@@ -112,7 +113,7 @@ class EmbeddingCache:
             before = _bytes(path)
             if not self._make_room(len(data) - before):
                 return
-            self.folder.mkdir(parents=True, exist_ok=True)  # another process may have removed it
+            self._make_folder()
             try:
                 partial.write_bytes(data)
                 os.replace(partial, path)
@@ -121,7 +122,7 @@ class EmbeddingCache:
             self._total += len(data) - before
             self._unseen += len(data)
             self._touch()
-        except (FileNotFoundError, FileExistsError):
+        except FileNotFoundError:
             pass  # another process has just removed the folder: this frame is not kept
         except OSError as error:
             self._stop(error)
@@ -145,6 +146,20 @@ class EmbeddingCache:
             return embedding
 
         return embed
+
+    def _make_folder(self) -> None:
+        """Make the folder of this key, which another process may remove at any moment, even while it is made.
+
+        Raises:
+            OSError: it can't be made; FileExistsError where something that is no folder has its name.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # also where it was there first, and gone when mkdir looked what it is
+            for path in (self.folder, *self.folder.parents):
+                with contextlib.suppress(FileNotFoundError):
+                    if not stat.S_ISDIR(path.lstat().st_mode) and not path.is_dir():
+                        raise
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:08d}.bin"
