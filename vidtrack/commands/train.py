@@ -29,8 +29,8 @@ def train(
         str | None, typer.Option(help="Tracker to go on from: default, small, a file, or a finished run.")
     ] = None,
     config: Annotated[
-        str, typer.Option(help="Bundled name such as track/laptop, or a path.")
-    ] = "track/laptop",
+        str, typer.Option(help="Bundled name such as track/default, or a path.")
+    ] = "track/default",
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; resumable.")] = None,
     device: Device = "auto",
     threads: Threads = None,

@@ -39,6 +39,7 @@ def read_start(tracker: str, model: Model) -> TrackerFile:
     """
     if model != Model():
         raise InputError(
-            "the config has settings of model, and a tracker to go on from, which has its own: drop either."
+            "the config has settings of model, and a tracker to go on from, which has its own: drop either "
+            "(--config track/default has none)."
         )
     return load_tracker(tracker_file(tracker))
