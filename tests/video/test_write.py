@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -88,6 +89,31 @@ def test_timestamps(tmp_path, unit):
         assert [frame.time for frame in reader] == [time - times[0] for time in times]
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].start_time == 0
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 3600), Fraction(1, 42_949_673), Fraction(10, 42_949_673)])
+def test_rates_of_time_lapses_and_of_damaged_headers(tmp_path, rate):
+    with VideoWriter(tmp_path / "a.mp4", 16, 16, rate) as writer:
+        for i in range(12):
+            writer.write(smooth(i, 16, 16), Fraction(3600 * i))
+    assert writer.warnings == []
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        assert [frame.time for frame in reader] == [3600 * i for i in range(12)]
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(1, 86_400), Fraction(999_983, 1000)])
+def test_pauses_that_the_format_cannot_say_are_shortened(tmp_path, rate):
+    """Steps of a frame and of a million hours in turn; MP4 has 31 bits for a step."""
+    times = [Fraction(i // 2 * 10**10) + i % 2 / rate for i in range(20)]
+    with VideoWriter(tmp_path / "a.mp4", 16, 16, rate) as writer:
+        for i, time in enumerate(times):
+            writer.write(smooth(i, 16, 16), time)
+    assert len(writer.warnings) == 1 and "a.mp4 has shorter pauses than the video" in writer.warnings[0]
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        found = [frame.time for frame in reader]
+    steps = {late - early for early, late in pairwise(found)}
+    assert len(found) == 20 and max(steps) > 240
+    assert len(steps) == 1 if rate < 1 else abs(min(steps) - 1 / rate) < Fraction(1, 90_000)
 
 
 def test_times_closer_than_a_tick_stay_in_order(tmp_path):

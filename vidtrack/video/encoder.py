@@ -22,7 +22,9 @@ from vidtrack.video.sound import Sound
 
 _CRF = "20"  # quality of x264: 18 is visually lossless, 23 its default
 _TICKS = 90_000  # per second; the clock of MPEG, a multiple of most frame rates and of milliseconds
-_MAX_TICKS = 10_000_000  # FFmpeg's fractions hold 32 bits
+_SLOW_TICKS = 10_000  # the same for less than a picture per second; MP4 has no slower clock
+_MAX_TICKS = 1_000_000
+_LONGEST = 2**28  # ticks from one picture to the next: MP4 has 31 bits for the sum of five
 
 
 class Encoder:
@@ -49,6 +51,7 @@ class Encoder:
         self._sound: Sound | None = None
         self._origin = self._end = Fraction(0)
         self._pts = -1
+        self._left_out = 0  # ticks
 
     def add_stream(self, output: OutputContainer, rate: Fraction) -> VideoStream:
         """The stream, with codec and pixel format."""
@@ -79,10 +82,14 @@ class Encoder:
                     self._audio_from = None
                     self._begin(image.shape[1], image.shape[0], time)
             picture = self.picture(image)
+            ticks = round((time - self._origin) / self._base) - self._left_out
+            if ticks > self._pts + _LONGEST:
+                self._shorten(ticks - self._pts - _LONGEST)
+                ticks = self._pts + _LONGEST
             # Two times may fall on one tick; a picture must still follow the one before.
-            self._pts = max(self._pts + 1, round((time - self._origin) / self._base))
+            self._pts = max(self._pts + 1, ticks)
             picture.pts, picture.time_base = self._pts, self._base
-            self._end = time - self._origin + 1 / self._rate
+            self._end = self._pts * self._base + 1 / self._rate
             self._mux(picture)
 
     def finish(self) -> None:
@@ -120,6 +127,16 @@ class Encoder:
             self._sound = Sound(self._audio_from, output, origin)
         output.start_encoding()
 
+    def _shorten(self, ticks: int) -> None:
+        """A pause is longer than the file can say; what follows comes earlier by some ticks."""
+        if not self._left_out:
+            longest = float(_LONGEST * self._base) / 60
+            self.warnings.append(
+                f"{self._path.name} has shorter pauses than the video, {longest:.0f} minutes at most: its "
+                "format can't say longer ones."
+            )
+        self._left_out += ticks
+
     def _mux(self, picture: av.VideoFrame | None) -> None:
         """Encode a picture (None: flush) and add what comes out, sound interleaved by time."""
         assert self._output is not None and self._stream is not None
@@ -149,6 +166,10 @@ class Encoder:
 
 
 def _ticks(rate: Fraction) -> int:
-    """Ticks per second: every frame of `rate` falls on one exactly, other times within 6 microseconds."""
-    ticks = math.lcm(_TICKS, rate.numerator)
-    return ticks if ticks <= _MAX_TICKS else rate.numerator * math.ceil(_TICKS / rate.numerator)
+    """Ticks per second: every frame of `rate` falls on one exactly.
+
+    Other times are met within 6 microseconds, or 50 where frames are seconds apart.
+    """
+    least = _TICKS if rate >= 1 else _SLOW_TICKS
+    ticks = math.lcm(least, rate.numerator)
+    return ticks if ticks <= _MAX_TICKS else rate.numerator * math.ceil(least / rate.numerator)

@@ -16,6 +16,7 @@ from vidtrack.video.background import Behind
 from vidtrack.video.encoder import Encoder
 
 _MAX_TERMS = 10_000_000  # of a rate; FFmpeg's fractions hold 32 bits
+_MIN_RATE = Fraction(1, 3600)  # what a damaged header says can be less than one picture in a year
 _QUEUE = 4  # pictures waiting for the encoder
 
 
@@ -69,6 +70,7 @@ class VideoWriter:
         self._rate = Fraction(rate)
         if max(self._rate.numerator, self._rate.denominator) > _MAX_TERMS:
             self._rate = self._rate.limit_denominator(1001)
+        self._rate = max(self._rate, _MIN_RATE)
         self._first: Fraction | None = None  # time of the first picture
         self._last: Fraction | None = None
         self._cleanup = contextlib.ExitStack()
