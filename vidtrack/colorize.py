@@ -199,6 +199,7 @@ class _Writer:
             "name": result.name,
             "time": round(float(result.time), 6),
             "damaged": result.damaged,
+            "doubtful": result.doubtful,
             "skipped": skipped,
             "reference": result.index in self.references,
             "confidence": round(result.confidence.get(0, 0.0), 4),

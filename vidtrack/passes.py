@@ -327,7 +327,16 @@ def _check_layouts(annotations: Mapping[int, Any]) -> None:
 
 
 def _result(frame: Frame, labels: Any, confidence: dict[Any, float]) -> Result:
-    return Result(frame.index, frame.time, labels, confidence, frame.damaged, frame.image, frame.name)
+    return Result(
+        frame.index,
+        frame.time,
+        labels,
+        confidence,
+        frame.damaged,
+        frame.image,
+        frame.name,
+        doubtful=frame.doubtful,
+    )
 
 
 class _Laid:

@@ -47,6 +47,7 @@ class Result:
         soft: where it was asked for, the label map of masks: `labels` float32 `[h, w, K]`, channel 0 the
             background, `objects`, the ids of the other channels, and where the cells are: the size `working`
             at which they were made and their `stride`.
+        doubtful: the frame was decoded, perhaps from a damaged one before it.
     """
 
     index: int
@@ -57,6 +58,7 @@ class Result:
     image: np.ndarray
     name: str
     soft: dict[str, Any] | None = None
+    doubtful: bool = False
 
 
 class Session:

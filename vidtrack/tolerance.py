@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
@@ -110,8 +110,20 @@ def describe_damage(frames: Sequence[Mapping[str, Any]], on_error: OnError, dama
     return {
         "on_error": on_error,
         "damaged_frames": [frame["index"] for frame in frames if frame["damaged"]],
+        "doubtful_frames": _ranges(frame["index"] for frame in frames if frame.get("doubtful")),
         "skipped_frames": [frame["index"] for frame in frames if frame["skipped"]],
         "lost_before_first": damage.lost_first,
         "ends_early": damage.early,
         "unreadable_data": damage.torn,
     }
+
+
+def _ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """First and last of each run of numbers that follow each other."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found

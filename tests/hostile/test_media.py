@@ -249,7 +249,7 @@ def test_files_that_may_not_grow(tmp_path: Path, video: Path) -> None:
     """A limit on the size of files, which the overlay meets in the encoder."""
     out = tmp_path / "out"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
         done = propagate(video, "--box", "1,1,40,40", "--out", out, "--cache", 0)
     finally:

@@ -81,7 +81,7 @@ def test_the_terminal_tells_few_alarms_and_what_to_do() -> None:
         "frame_count": 10,
         "computed_frames": 9,
         "frames_per_second": 9.0,
-        "damage": {"damaged_frames": [], "skipped_frames": []},
+        "damage": {"damaged_frames": [], "doubtful_frames": [], "skipped_frames": []},
         "alarms": [alarm] * 7,
         "annotate_next": [{"frame": 31}, {"frame": 60}],
     }

@@ -45,6 +45,7 @@ def test_one_bad_packet_repeats_the_frame_before_it(tmp_path, encode, level):
     assert [f.index for f in frames] == list(range(20))
     assert [f.time for f in frames] == [Fraction(i, 25) for i in range(20)]
     assert [f.damaged for f in frames] == [i == 7 for i in range(20)]
+    assert not any(f.doubtful for f in frames)  # each picture is a key picture
     assert [level(f.image) for f in frames] == [6 if i == 7 else i for i in range(20)]
     assert len(warnings) == 1
     assert "1 of 20 frames could not be decoded" in warnings[0]
@@ -63,7 +64,7 @@ def test_reading_goes_on_after_a_lost_key_frame(tmp_path, encode, textured):
         sum(f.damaged for f in frames[9:20]) >= 8
     )  # some decoders hand out the last ones, or lose one before
     for i in (*range(9), *range(20, 40)):
-        assert not frames[i].damaged
+        assert not frames[i].damaged and not frames[i].doubtful
         np.testing.assert_array_equal(frames[i].image, clean[i].image)
     for before, frame in pairwise(frames):
         if frame.damaged:
@@ -81,21 +82,30 @@ def made_up(path: Path) -> list[int]:
 
 def test_a_picture_that_was_made_up_in_part_is_told(tmp_path, encode):
     """A decoder fills what it can't make out of a packet, and raises nothing."""
-    noise = np.random.default_rng(0).integers(0, 255, (10, 12, 20, 3), np.uint8)
-    pictures = noise.repeat(16, axis=1).repeat(16, axis=2)  # [10, 192, 320, 3]
-    whole = encode(tmp_path / "a.mkv", frames=list(pictures), options={"g": "10", "bf": "0"})
+    noise = np.random.default_rng(0).integers(0, 255, (14, 12, 20, 3), np.uint8)
+    pictures = noise.repeat(16, axis=1).repeat(16, axis=2)  # [14, 192, 320, 3]
+    groups = {"g": "10", "keyint_min": "10", "sc_threshold": "0", "bf": "0"}  # key frames are 0 and 10
+    whole = encode(tmp_path / "a.mkv", frames=list(pictures), options=groups)
     (place, size), content = packets(whole)[5], whole.read_bytes()
-    seen = 0
+    good, _ = read(whole)
+    seen = traces = 0
     for start in range(size // 4, size // 2, size // 24):
         rest = bytes(255 - byte for byte in content[place + start : place + size])
         path = tmp_path / "b.mkv"
         path.write_bytes(content[: place + start] + rest + content[place + size :])
         frames, warnings = read(path)
         found = [f.index for f in frames if f.damaged]
-        assert found == made_up(path) and len(frames) == 10
+        assert found == made_up(path) and len(frames) == 14
+        after = [i for i in range(min(found, default=10), 10) if i not in found]
+        assert [f.index for f in frames if f.doubtful] == after
+        for one, other in zip(frames, good, strict=True):
+            wrong = not np.array_equal(one.image, other.image)
+            assert one.damaged or one.doubtful or not wrong or not found
+            traces += wrong and one.doubtful
         assert not found or "could not be decoded whole" in warnings[0]
+        assert not after or f"{len(after)} that follow them" in warnings[0]
         seen += bool(found)
-    assert seen
+    assert seen and traces
 
 
 def test_frames_before_the_first_good_one_are_left_out(tmp_path, encode, level):

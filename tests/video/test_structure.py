@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from pretrain.errors import InputError
 from vidtrack.video import VideoReader
 from vidtrack.video.structure import gif_is_short, is_broken
 
@@ -19,6 +23,7 @@ FILES = {
     "a.mkv": ("matroska,webm", "libx264", {}),
     "live.mkv": ("matroska,webm", "libx264", {"live": "1"}),  # lengths are not known
     "a.webm": ("matroska,webm", "libvpx", {}),
+    "a.avi": ("avi", "mpeg4", {}),
     "a.ts": ("mpegts", "mpeg2video", {}),
     "a.m2ts": ("mpegts", "mpeg2video", {"mpegts_m2ts_mode": "1"}),
 }
@@ -63,6 +68,163 @@ def test_a_missing_stretch_is_seen(made, tmp_path):
     assert is_broken(holed, kind)
 
 
+@pytest.mark.parametrize("name", ["front.mp4", "back.mov", "fragments.mp4", "a.mkv", "live.mkv", "a.avi"])
+def test_a_flipped_bit_outside_of_the_pictures_loses_none_silently(tmp_path, encode, textured, name):
+    """Demuxers believe a wrong index, step over names that they don't know, and raise nothing."""
+    _, codec, container = FILES[name]
+    path = encode(tmp_path / name, codec, frames=textured[:16], options={"g": "8"}, container=container)
+    data, inside = path.read_bytes(), set()
+    with av.open(str(path)) as opened:
+        for packet in opened.demux(video=0):
+            inside |= set(range(packet.pos + 4, packet.pos + packet.size)) if packet.size else set()
+    outside = [place for place in range(len(data)) if place not in inside]
+    rng, flipped, silent = np.random.default_rng(0), tmp_path / f"flipped{path.suffix}", {}
+    for place, bit in zip(rng.choice(outside, 150).tolist(), rng.integers(0, 8, 150).tolist(), strict=True):
+        changed = bytearray(data)
+        changed[place] ^= 1 << bit
+        flipped.write_bytes(changed)
+        try:
+            with VideoReader(flipped) as reader:
+                found = len(list(reader))
+        except InputError:
+            continue
+        if found < 16 and not reader.warnings and not leaves_out(flipped):
+            silent[place, bit] = found
+    assert silent == {}
+
+
+def leaves_out(path: Path) -> bool:
+    """Whether the edit list of a file says itself which of its packets are not to be shown."""
+    with av.open(str(path)) as container:
+        return any(packet.is_discard for packet in container.demux(video=0))
+
+
+def test_frames_that_an_edit_list_leaves_out_are_told(tmp_path, encode, textured):
+    path = encode(tmp_path / "a.mov", "mjpeg", "yuvj420p", textured[:16])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mvhd") + 16  # its time scale: that of the edit list
+    data[at : at + 4] = (2 * int.from_bytes(data[at : at + 4], "big")).to_bytes(4, "big")
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        found = len(list(reader))
+    assert 0 < found < 16 and not reader.damage.damaged
+    assert reader.warnings == [
+        f"{path} holds {16 - found} frames more than it shows: its edit list leaves them out, what they "
+        "need is missing, or the file is damaged."
+    ]
+
+
+def test_pictures_that_a_decoder_keeps_are_told(tmp_path, encode):
+    """A damaged head says that fewer of them are out of order than there are."""
+    path = encode(tmp_path / "a.mkv", frames=20, options={"bf": "3", "b_strategy": "0"})
+    with av.open(str(path)) as opened:
+        head = bytes(opened.streams.video[0].codec_context.extradata)
+    data, flipped, told = path.read_bytes(), tmp_path / f"flipped{path.suffix}", 0
+    end = data.index(head) + 8 + int.from_bytes(head[6:8], "big")  # of the parameters of the sequence
+    for place, bit in product(range(end - 4, end), range(8)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << bit
+        flipped.write_bytes(changed)
+        with VideoReader(flipped) as reader:
+            found = len(list(reader))
+        if found < 20:
+            assert len(reader.warnings) == 1
+            told += f"holds {20 - found} frame" in reader.warnings[0]
+    assert told
+
+
+def test_an_avi_of_opencv_is_whole(tmp_path, textured):
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for image in textured[:16]:
+        writer.write(np.ascontiguousarray(image[..., ::-1]))
+    writer.release()
+    assert not is_broken(path, "avi")
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 16 and reader.warnings == []
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "live.mkv", "a.webm"])
+def test_a_flipped_bit_in_the_head_of_a_block_loses_nothing_silently(tmp_path, encode, textured, name):
+    """FFmpeg leaves out what follows in the cluster, and raises nothing."""
+    kind, codec, container = FILES[name]
+    path = encode(tmp_path / name, codec, frames=textured[:16], options={"g": "8"}, container=container)
+    with av.open(str(path)) as opened:
+        places = [packet.pos for packet in opened.demux(video=0) if packet.size]
+    data = path.read_bytes()
+    assert len(places) == 16 and not is_broken(path, kind, 16) and is_broken(path, kind, 15)
+    silent = {}
+    for place, bit in product((places[3], places[9]), range(-24, 32)):  # name, length; track, time, flags
+        flipped = bytearray(data)
+        flipped[place + bit // 8] ^= 1 << bit % 8
+        (tmp_path / f"flipped{path.suffix}").write_bytes(flipped)
+        try:
+            with VideoReader(tmp_path / f"flipped{path.suffix}") as reader:
+                found = len(list(reader))
+        except InputError:
+            continue
+        if found < 16 and not reader.warnings:
+            silent[place, bit] = found
+    assert silent == {}
+
+
+def test_a_block_of_no_track_is_seen(tmp_path, encode, textured):
+    """Also where all of the video's are there."""
+    path = encode(tmp_path / "a.mkv", frames=textured[:4])
+    kind, data = FILES["a.mkv"][0], path.read_bytes()
+    path.write_bytes(data + b"\x1f\x43\xb6\x75\x87\xa3\x85\x81\0\0\0\0")
+    assert not is_broken(path, kind) and not is_broken(path, kind, 5) and is_broken(path, kind, 4)
+    path.write_bytes(data + b"\x1f\x43\xb6\x75\x87\xa3\x85\x82\0\0\0\0")
+    assert is_broken(path, kind)
+    path.write_bytes(data + b"\x1f\x43\xb6\x75\x89\xa0\x87\xa1\x85\x82\0\0\0\0")  # in a group
+    assert is_broken(path, kind)
+    path.write_bytes(data + b"\x1f\x43\xb6\x75\x85\xa0\x83\x9b\x81\x01")  # a group without a block
+    assert is_broken(path, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("fragments.mp4", b"moof", b"moog"),
+        ("fragments.mp4", b"traf", b"trag"),
+        ("a.avi", b"00dc", b"00dd"),
+        ("a.avi", b"00dc", b"\xff0dc"),
+        ("a.avi", b"movi", b"mova"),
+    ],
+)
+def test_wrong_names_are_seen(tmp_path, encode, textured, name, old, new):
+    kind, codec, container = FILES[name]
+    path = encode(tmp_path / name, codec, frames=textured[:16], options={"g": "8"}, container=container)
+    data = path.read_bytes()
+    place = data.index(old, data.index(b"movi") if path.suffix == ".avi" else 0)
+    assert not is_broken(path, kind)
+    path.write_bytes(data[:place] + new + data[place + 4 :])
+    assert is_broken(path, kind)
+
+
+def test_a_fragment_of_no_track_is_seen(tmp_path, encode, textured):
+    kind, codec, container = FILES["fragments.mp4"]
+    path = encode(tmp_path / "a.mp4", codec, frames=textured[:4], container=container)
+    data = bytearray(path.read_bytes())
+    assert not is_broken(path, kind) and not is_broken(path, kind, 4) and is_broken(path, kind, 3)
+    data[data.index(b"tfhd") + 11] += 1
+    path.write_bytes(data)
+    assert is_broken(path, kind)
+
+
+@pytest.mark.parametrize("more", [-2, 2, 8, 1000])
+def test_wrong_lengths_in_an_avi_are_seen(tmp_path, encode, textured, more):
+    path = encode(tmp_path / "a.avi", "mpeg4", frames=textured[:16])
+    data = bytearray(path.read_bytes())
+    for place in (data.index(b"00dc", data.index(b"movi")), data.rindex(b"00dc", 0, data.index(b"idx1"))):
+        changed = bytearray(data)
+        length = int.from_bytes(data[place + 4 : place + 8], "little") + more
+        assert length > 0
+        changed[place + 4 : place + 8] = length.to_bytes(4, "little")
+        path.write_bytes(changed)
+        assert is_broken(path, "avi")
+
+
 def test_zeros_at_the_end_of_an_mp4_are_harmless(tmp_path, encode):
     path = encode(tmp_path / "a.mp4")
     path.write_bytes(path.read_bytes() + bytes(5000))
@@ -87,7 +249,8 @@ def test_images_of_a_gif_are_counted(tmp_path, textured, colours):
 def test_what_is_not_known_is_not_told(tmp_path):
     assert not is_broken(tmp_path / "gone.mkv", "matroska,webm")
     assert not gif_is_short(tmp_path / "gone.gif", 3)
-    assert not is_broken(tmp_path / "a.avi", "avi")
+    assert not is_broken(tmp_path / "gone.avi", "avi")
+    assert not is_broken(tmp_path / "a.flv", "flv")
 
 
 def test_nesting_has_an_end(tmp_path):
@@ -108,7 +271,7 @@ def test_a_packet_that_is_marked_as_broken_is_seen(tmp_path):
     assert is_broken(tmp_path / "a.ts", "mpegts")
 
 
-@pytest.mark.parametrize("kind", [MOV, "matroska,webm", "mpegts"])
+@pytest.mark.parametrize("kind", [MOV, "matroska,webm", "avi", "mpegts"])
 def test_noise_ends(tmp_path, kind):
     """Every step goes on, whatever the lengths say."""
     path = tmp_path / "noise"

@@ -16,10 +16,9 @@ Record = dict[str, Any]
 class Records:
     """Records by frame number in a file that only grows; the last of a number counts.
 
-    A record has `index`, `name`, `time` (seconds), `damaged`, `skipped` (then the frame has no labels),
-    `objects` (key -> what the report tells of it) and perhaps `labels` (exact values, for kinds without a
-    file per frame). A line that was cut off, because
-    the process was killed, is left out.
+    A record has `index`, `name`, `time` (seconds), `damaged`, `doubtful`, `skipped` (then the frame has no
+    labels), `objects` (key -> what the report tells of it) and perhaps `labels` (exact values, for kinds
+    without a file per frame). A line that was cut off, because the process was killed, is left out.
 
     Args:
         folder: holds the file; it need not exist yet.

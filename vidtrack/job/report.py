@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidtrack.job.manifest import ids_of
@@ -47,7 +47,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _listed(numbers: list[int]) -> str:
+def _listed(numbers: Sequence[object]) -> str:
     """The first few of some numbers, in words."""
     more = len(numbers) - LISTED
     return ", ".join(map(str, numbers[:LISTED])) + (f" and {more} more" if more > 0 else "")
@@ -117,6 +117,12 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     if damaged := report["damage"]["damaged_frames"]:
         fate = "without labels" if report["damage"]["skipped_frames"] else "showing what came before"
         lines.append(f"damaged: {_count(len(damaged), 'frame')} {fate}: {_listed(damaged)}")
+    if doubtful := report["damage"]["doubtful_frames"]:
+        spans = [f"{first}-{last}" if last > first else str(first) for first, last in doubtful]
+        count = sum(last - first + 1 for first, last in doubtful)
+        lines.append(
+            f"doubtful: {_count(count, 'frame')} decoded from damaged ones, perhaps: {_listed(spans)}"
+        )
     found, wanted = report["alarms"], report["annotate_next"]
     lines += [f"alarm: {alarm['sentence']}" for alarm in found[:ALARMS]]
     if len(found) > ALARMS:

@@ -62,6 +62,7 @@ class ResultWriter:
             "name": result.name,
             "time": round(float(result.time), 6),
             "damaged": result.damaged,
+            "doubtful": result.doubtful,
             "skipped": result.labels is None,
             "objects": {},
         }

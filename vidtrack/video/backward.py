@@ -112,4 +112,4 @@ def _frame(source: FileSource, number: int, picture: Picture) -> Frame:
     # Made RGB at once: pictures that are kept change which memory a decoder uses again, and with it what it
     # shows in place of lost data.
     image = source.converter.rgb(picture.picture)
-    return Frame(number, picture.time, image, picture.damaged, frame_name(number))
+    return Frame(number, picture.time, image, picture.damaged, frame_name(number), doubtful=picture.doubtful)

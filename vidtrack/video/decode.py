@@ -36,6 +36,7 @@ class Picture:
         pts: its presentation timestamp, None where the container tells none that can be trusted.
         start: decoding may begin at it: a good key picture.
         packet: number of its packet in the stream, if it is a start.
+        doubtful: decoded, but perhaps from what was damaged: no key picture came since.
     """
 
     picture: av.VideoFrame
@@ -44,6 +45,7 @@ class Picture:
     pts: int | None = None
     start: bool = False
     packet: int | None = None
+    doubtful: bool = False
 
 
 @dataclass
@@ -53,22 +55,28 @@ class Damage:
     Attributes:
         frames: pictures handed out, those marked damaged among them.
         damaged: pictures that were repeated or decoded in part.
+        doubtful: the other pictures from one of these to the next key picture.
         lost_first: frames before the first picture that could be decoded; they are not handed out.
         packets: packets read.
         empty: packets besides that hold nothing: the picture stays.
         torn: a packet was cut short, the file could not be read on at some place, or its structure is broken.
         complete: reading came to the end of the file.
         early: the file ends before what its header promises; known when all of it was read.
+        hidden: frames that the file holds and doesn't show; known then, too.
+        unseen: packets whose time passed without a picture or an error.
     """
 
     frames: int = 0
     damaged: int = 0
+    doubtful: int = 0
     lost_first: int = 0
     packets: int = 0
     empty: int = 0
     torn: bool = False
     complete: bool = False
     early: bool = False
+    hidden: int = 0
+    unseen: int = 0
 
     def __bool__(self) -> bool:
         """Whether anything is known to be wrong."""
@@ -106,6 +114,7 @@ class _Waiting:
 
     stamps: list[int] = field(default_factory=list)
     filled: set[int] = field(default_factory=set)  # gaps that were handed out as repetitions
+    unseen: int = 0  # gaps that were not: nothing told of an error
     failed_until: int | None = None  # newest timestamp hit by an error since the last good key frame
 
     def add(self, pts: int) -> None:
@@ -122,6 +131,7 @@ class _Waiting:
             if stamp != pts:
                 passed.append(stamp)
         if self.failed_until is None:
+            self.unseen += len(passed)
             return []
         self.filled.update(passed)
         return passed
@@ -155,18 +165,31 @@ def decode(
     clock, waiting = _Clock(stream, step, by_order), _Waiting()
     keys: dict[int, int] = {}  # timestamps of key packets whose picture has not come out yet -> their number
     previous: av.VideoFrame | None = None
+    doubtful = False  # something was damaged since the last good key picture
 
     def handed_out(
         picture: av.VideoFrame | None, pts: int | None, dts: int | None, damaged: bool
     ) -> Iterator[Picture]:
+        nonlocal doubtful
+        whole = picture is not None and not damaged and is_key(picture)
+        doubtful = (doubtful or damaged) and not whole
         if picture is None:  # nothing to repeat yet
             damage.lost_first += 1
             return
         damage.frames += 1
         damage.damaged += damaged
+        damage.doubtful += doubtful and not damaged
         packet = keys.pop(pts, None) if pts is not None else None
-        start = packet is not None and not damaged and is_key(picture)
-        yield Picture(picture, clock.time(pts, dts), damaged, pts, start, packet if start else None)
+        start = packet is not None and whole
+        yield Picture(
+            picture,
+            clock.time(pts, dts),
+            damaged,
+            pts,
+            start,
+            packet if start else None,
+            doubtful and not damaged,
+        )
 
     for packet in packets(container, stream, damage) if source is None else source:
         stamp = None if by_order or packet is None else packet.pts
@@ -200,7 +223,7 @@ def decode(
             yield from handed_out(picture, pts, picture.dts, bool(picture.is_corrupt))
     for gap in waiting.gaps(None):
         yield from handed_out(previous, gap, None, True)
-    damage.complete = True
+    damage.complete, damage.unseen = True, waiting.unseen
 
 
 def numbered_by_order(container: InputContainer, stream: VideoStream) -> bool:

@@ -24,6 +24,7 @@ class Frame:
         damaged: the frame could not be decoded (then `image` repeats the frame before it) or only in part.
         name: five digits of the index (six when needed); in a folder of frames the file's stem.
         captured: of a live source, `time.monotonic()` when the frame had been received; else None.
+        doubtful: decoded, but perhaps from a damaged frame before it: no key picture came since.
     """
 
     index: int
@@ -32,6 +33,7 @@ class Frame:
     damaged: bool
     name: str
     captured: float | None = None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)

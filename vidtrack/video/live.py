@@ -129,7 +129,8 @@ class LiveReader:
         picture = received.picture
         image = self._converter.rgb(picture.picture)  # here: dropped frames are never converted
         number = received.number
-        return Frame(number, picture.time, image, picture.damaged, frame_name(number), received.captured)
+        name = frame_name(number)
+        return Frame(number, picture.time, image, picture.damaged, name, received.captured, picture.doubtful)
 
     def _tell(self) -> None:
         damage, self._damage = self._damage, Damage()  # told once

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from pretrain.errors import InputError
+from vidtrack.video import matroska, mp4
 from vidtrack.video.colour import Converter
 from vidtrack.video.container import average_rate, ends_early, frame_count, open_video, stream_duration
 from vidtrack.video.decode import Damage, Picture, decode
@@ -17,6 +18,7 @@ from vidtrack.video.frame import Frame, VideoInfo, frame_name
 from vidtrack.video.seek import reach
 from vidtrack.video.structure import is_broken
 
+_WHOLE = ("h264", "hevc")  # codecs that give a picture for each packet of these containers
 _NEAR = 32  # frames that are decoded sooner than sought
 
 
@@ -119,7 +121,9 @@ class FileSource:
         for last in pictures:
             if number >= start:
                 image = self.converter.rgb(last.picture)
-                yield Frame(number, last.time, image, last.damaged, frame_name(number))
+                yield Frame(
+                    number, last.time, image, last.damaged, frame_name(number), doubtful=last.doubtful
+                )
             number += 1
             if number == end:
                 break
@@ -143,11 +147,21 @@ class FileSource:
         damage = self.damage
         if damage.complete:
             container, stream = self._container, self._stream
-            damage.torn |= is_broken(self.info.path, container.format.name)
+            found = damage.packets + damage.empty
+            damage.torn |= is_broken(self.info.path, container.format.name, found)
             damage.early = ends_early(
                 container, stream, damage.packets, damage.empty, damage.torn, end_time, self.step
             )
+            damage.hidden = self._hidden(found)
         return damage_sentence(self.info, damage) + self.size_sentence()
+
+    def _hidden(self, packets: int) -> int:
+        """How many frames a file holds that were not shown, where that can be told."""
+        container, codec = self._container.format.name, self.info.codec
+        if self.damage.early or container not in (mp4.FORMAT, matroska.FORMAT):
+            return 0
+        left_out = max(0, self._stream.frames - packets)  # the demuxer knows of them, and keeps them back
+        return left_out + (self.damage.unseen if codec in _WHOLE else 0)
 
     def size_sentence(self) -> list[str]:
         """One sentence if pictures that were converted had other sizes, or none."""
@@ -179,7 +193,7 @@ def require_range(path: Path, start: int, end: int | None) -> None:
 
 
 def damage_sentence(info: VideoInfo, damage: Damage) -> list[str]:
-    """One sentence of all that was wrong with a file, or none."""
+    """One sentence of all that was wrong with a file, or none; one more of frames that it doesn't show."""
     good = damage.frames - damage.damaged
     found = []
     if damage.early:
@@ -187,8 +201,20 @@ def damage_sentence(info: VideoInfo, damage: Damage) -> list[str]:
         found.append(f"it ends early, after {good}{promised} good frames")
     if damage.damaged:
         found.append(f"{damage.damaged} of {damage.frames} frames could not be decoded whole")
+    if damage.doubtful:
+        found.append(f"{damage.doubtful} that follow them, up to the next key picture, may show traces of it")
     if damage.lost_first:
         found.append(f"what comes before the first readable frame is left out ({damage.lost_first})")
     if damage.torn and not found:
         found.append("some of its data can't be read")
-    return [f"{info.path} is damaged: {', '.join(found)}."] if found else []
+    told = [f"{info.path} is damaged: {', '.join(found)}."] if found else []
+    if damage.hidden:
+        told.append(
+            f"{info.path} holds {_frames(damage.hidden)} more than it shows: its edit list leaves them out, "
+            "what they need is missing, or the file is damaged."
+        )
+    return told
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"

@@ -12,22 +12,25 @@ from typing import BinaryIO
 
 import numpy as np
 
-_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # elements of Matroska that hold others
-_PARENTS = frozenset({_SEGMENT, _CLUSTER})
+from vidtrack.video import matroska, mp4
+from vidtrack.video.avi import avi_is_broken
+
 _TS = ((188, 0), (192, 4), (204, 0))  # length of a packet of a transport stream, and where in it its mark is
-_TS_PACKETS, _BLOCK = 1 << 16, 1 << 20  # packets and bytes that are read at a time
+_TS_PACKETS = 1 << 16  # that are read at a time
 
 
-def is_broken(path: Path, format_name: str) -> bool:
+def is_broken(path: Path, format_name: str, packets: int | None = None) -> bool:
     """Whether parts of a file are missing or unreadable; False where that can't be told.
 
     Args:
         path: the file.
         format_name: of its demuxer, in FFmpeg's words.
+        packets: of the video that the demuxer found in the whole file, if it was read.
     """
     checks: dict[str, Callable[[BinaryIO, int], bool]] = {
-        "matroska,webm": lambda file, size: _elements_end(file, 0, size) != size,
-        "mov,mp4,m4a,3gp,3g2,mj2": _boxes_broken,
+        matroska.FORMAT: lambda file, size: matroska.matroska_is_broken(file, size, packets),
+        mp4.FORMAT: lambda file, size: _mp4_is_broken(file, size, packets),
+        "avi": avi_is_broken,
         "mpegts": _packets_broken,
     }
     if format_name not in checks:
@@ -79,58 +82,10 @@ def _table(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _elements_end(file: BinaryIO, place: int, end: int, parents: frozenset[int] = _PARENTS) -> int | None:
-    """Where the elements of Matroska from `place` on end, None if they are broken before `end` (RFC 8794)."""
-    while place < end:
-        file.seek(place)
-        head = file.read(12)
-        number = _integer(head, keep_mark=True)
-        length = None if number is None else _integer(head[number[1] :])
-        if number is None or length is None:
-            return None
-        begin = place + number[1] + length[1]
-        unknown = length[0] == (1 << 7 * length[1]) - 1
-        if unknown and number[0] in parents:  # of a live recording: its children follow as if they were ours
-            place = begin
-            continue
-        place = begin + length[0]
-        if unknown or place > end:
-            return None
-        inside = _PARENTS - {_SEGMENT, number[0]}  # no more than two levels, whatever the file says
-        if number[0] in parents and _elements_end(file, begin, place, inside) != place:
-            return None
-    return place
-
-
-def _integer(data: bytes, keep_mark: bool = False) -> tuple[int, int] | None:
-    """An integer of Matroska and its bytes; the zeros before its first bit tell how many there are."""
-    if not data or not data[0]:
-        return None
-    width = 9 - data[0].bit_length()
-    value = int.from_bytes(data[:width], "big")
-    if len(data) < width:
-        return None
-    return value if keep_mark else value & ((1 << 7 * width) - 1), width
-
-
-def _boxes_broken(file: BinaryIO, size: int) -> bool:
-    """Whether the outer boxes of an MP4 are not laid end to end (ISO/IEC 14496-12)."""
-    place = 0
-    while place < size:
-        file.seek(place)
-        head = file.read(16)
-        if not any(head):
-            rest = iter(lambda: file.read(_BLOCK), b"")
-            return any(any(block) for block in rest)  # zeros to fill a file are harmless
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:  # the length did not fit
-            length = int.from_bytes(head[8:], "big")
-        if length == 0 and head[4:8] == b"mdat":  # to the end of the file
-            return False
-        if len(head) < 8 or length < 8 or not head[4:8].isascii():
-            return True
-        place += length
-    return place != size
+def _mp4_is_broken(file: BinaryIO, size: int, packets: int | None) -> bool:
+    """Whether its boxes are broken, or samples that its fragments promise were not found."""
+    boxes = mp4.Mp4(file, size)
+    return boxes.broken or (packets is not None and packets < boxes.samples)
 
 
 def _packets_broken(file: BinaryIO, size: int) -> bool:
