@@ -88,18 +88,15 @@ class Pretraining(L.LightningModule):
         return losses["loss"]
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
-        # Not in `on_train_batch_end`: Lightning calls the callbacks first, and a checkpoint that one of them
-        # writes would lack what the method does after the step.
+        # Not in `on_train_batch_end`: Lightning calls the callbacks first. A checkpoint that one of them writes
+        # would lack what the method does after the step, and a run that is killed then the snapshot.
         super().optimizer_step(*args, **options)
-        self.method.after_step(self.trainer.global_step + 1, self.config.optimizer.steps)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        step = self.trainer.global_step
-        done = (batch_idx + 1) % self.config.optimizer.accumulate == 0
-        if done and step in self.marks and self.trainer.is_global_zero:
-            folder = self.out / SNAPSHOTS
-            folder.mkdir(exist_ok=True)
-            save_backbone(self.method.trunk(), folder / f"{step:07d}.safetensors")
+        step = self.trainer.global_step + 1
+        self.method.after_step(step, self.config.optimizer.steps)
+        if step in self.marks and self.trainer.is_global_zero:
+            path = self.out / SNAPSHOTS / f"{step:07d}.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            _save_whole(self.method.trunk(), path)
 
     def configure_optimizers(self) -> Any:
         return make_optimizer(self.method, self.config.optimizer, self.method.groups())
@@ -258,8 +255,14 @@ def _prepare(out: Path, config: PretrainConfig, overwrite: bool) -> int:
 def _save(method: Method, config: PretrainConfig, out: Path) -> None:
     write_weights(method.state_dict(), out / f"{MODEL}.partial", {"method": config.method})
     (out / f"{MODEL}.partial").replace(out / MODEL)
-    save_backbone(method.trunk(), out / f"{FILE}.partial")
-    (out / f"{FILE}.partial").replace(out / FILE)
+    _save_whole(method.trunk(), out / FILE)
+
+
+def _save_whole(backbone: Any, path: Path) -> None:
+    """Write a backbone file that is never there in part."""
+    partial = path.with_name(f"{path.name}.partial")
+    save_backbone(backbone, partial)
+    partial.replace(path)
 
 
 def _require_same_images(out: Path, images: ImageSet, resumed: bool) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import pretrain.run as module
 from pretrain.catalogue import FILE, build_any
 from pretrain.draws import Draws
 from pretrain.engine import RunCallback
@@ -264,3 +265,28 @@ def test_a_checkpoint_on_time_has_what_the_method_does_after_the_step(
     assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
     for step, moved in seen:
         assert moved == pytest.approx(sum(range(1, step + 1)) / 6, abs=1e-6)
+
+
+def test_a_run_killed_while_a_snapshot_is_written_makes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of the step comes after the snapshot, which is never there in part."""
+    always = config(engine={"precision": "32", "log_every": 1, "checkpoint_minutes": 0.0})
+    run(tmp_path / "whole", always)
+    real = module.save_backbone
+
+    def killed(backbone: Any, path: Path) -> None:
+        real(backbone, path)
+        if "0000004" in path.name:
+            path.write_bytes(path.read_bytes()[:100])
+            raise MemoryError
+
+    monkeypatch.setattr(module, "save_backbone", killed)
+    with pytest.raises(MemoryError):
+        run(tmp_path / "part", always)
+    assert [path.name for path in (tmp_path / "part" / SNAPSHOTS).glob("*.safetensors")] == [
+        "0000002.safetensors"
+    ]
+    monkeypatch.setattr(module, "save_backbone", real)
+    assert run(tmp_path / "part", always).done
+    assert products(tmp_path / "part") == products(tmp_path / "whole")
