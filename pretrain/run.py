@@ -88,8 +88,8 @@ class Pretraining(L.LightningModule):
         return losses["loss"]
 
     def optimizer_step(self, *args: Any, **options: Any) -> None:
-        # Not in `on_train_batch_end`: Lightning calls the callbacks first. A checkpoint that one of them makes
-        # would lack what the method does after the step, and a run that is killed then the snapshot.
+        # Not in `on_train_batch_end`: Lightning calls the callbacks first. A checkpoint that one of them
+        # writes would lack what the method does after the step, and a run that is killed then the snapshot.
         super().optimizer_step(*args, **options)
         step = self.trainer.global_step + 1
         self.method.after_step(step, self.config.optimizer.steps)
