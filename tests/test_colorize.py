@@ -26,6 +26,8 @@ from vidtrack.tolerance import OnError
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import VideoReader, VideoWriter, read_frame, save_png
 
+from .video.conftest import doubtful_video
+
 
 def moving(frames: int = 6, scale: int = 1) -> list[np.ndarray]:
     """A red square moves over blue ground, 4 pixels per frame, 64 x 96, or `scale` times all that."""
@@ -331,6 +333,13 @@ def test_real_video_beats_the_baselines(data: Path, tmp_path: Path) -> None:
     )
     scores = report["psnr_ab"]
     assert scores["colorized"] > scores["copy"] + 2 > scores["gray"] + 3  # 39.4, 36.1 and 33.0 dB
+
+
+def test_doubtful_frames(tmp_path: Path) -> None:
+    video = doubtful_video(tmp_path / "a.mkv")
+    save_png(tmp_path / "first.png", read_frame(video, 0).image)
+    report = colorize_video(video, {0: tmp_path / "first.png"}, load("copy"), tmp_path / "out")
+    assert report["damage"]["doubtful_frames"] == [[14, 19], [29, 29]]
 
 
 @pytest.mark.parametrize("policy", ["repeat", "skip"])

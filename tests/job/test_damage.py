@@ -25,7 +25,7 @@ from vidtrack.tolerance import Tolerance
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import Damage, VideoReader, save_png
 
-from ..video.conftest import encode_video
+from ..video.conftest import doubtful_video, encode_video
 from .conftest import FRAMES, labels, masks
 
 DAMAGED = 6
@@ -268,22 +268,9 @@ def test_the_library_yields_no_result_of_a_skipped_frame(broken: Path, copy: Tra
 def test_frames_that_were_predicted_from_damaged_ones_are_told(
     copy: Tracker, tmp_path: Path, direction: Direction
 ) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (40, 6, 8, 3), np.uint8)
-    pictures = list(noise.repeat(16, axis=1).repeat(16, axis=2))  # 40 of [96, 128, 3]
-    groups = {"g": "10", "keyint_min": "10", "sc_threshold": "0", "bf": "0"}  # key frames are 0, 10, 20, 30
-    video = encode_video(tmp_path / "a.mkv", frames=pictures, options=groups)
-    with av.open(str(video)) as container:
-        found = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    data = bytearray(video.read_bytes())
-    for number, first in ((13, 3), (28, 2)):  # the second half of their packets
-        place, size = found[number]
-        data[place + size // first : place + size] = bytes(
-            255 - b for b in data[place + size // first : place + size]
-        )
-    video.write_bytes(data)
-    report = propagate_video(
-        video, {0: Masks(np.eye(96, 128, dtype=np.uint8))}, copy, tmp_path / "out", Plan(direction)
-    )
+    video, given = doubtful_video(tmp_path / "a.mkv"), Masks(np.eye(96, 128, dtype=np.uint8))
+    first = {"forward": 0, "backward": 39, "both": 20}[direction]
+    report = propagate_video(video, {first: given}, copy, tmp_path / "out", Plan(direction))
     told = report["damage"]
     assert told["damaged_frames"] == [13, 28] and told["doubtful_frames"] == [[14, 19], [29, 29]]
     assert [n for n, frame in enumerate(report["frames"]) if frame["doubtful"]] == [*range(14, 20), 29]

@@ -19,6 +19,7 @@ from vidtrack.model.colorizer import Model
         ("track/default", ["objectives={cycle: 1}"], {"cycle": 1.0}),
         ("track/laptop", [], {"anchors": 1.0}),
         ("track/small", [], {"anchors": 1.0}),
+        ("track/free", [], {"anchors": 1.0}),
         ("track/quantized", [], {"quantized": 1.0}),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pretrain.errors import InputError
 from vidtrack.learn.held_out import held_out
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.learn.training_set import read_training_set
@@ -61,6 +62,30 @@ def test_a_split_for_validation(split: str | None, videos: Path, tmp_path: Path)
     else:
         assert set(found.names) == set(NAMES[:3]) and found.clips is None
         assert any("no validation" in line for line in told)
+
+
+def test_licences_choose_what_is_learned_from_and_not_what_is_validated_on(
+    videos: Path, tmp_path: Path
+) -> None:
+    rows = [
+        f"{name},{'val' if number < 3 else 'train'},{'MIT' if 3 < number < 6 else 'none stated'}"
+        for number, name in enumerate(NAMES)
+    ]
+    (videos / "clips.csv").write_text("\n".join(["file,split,licence", *rows]))
+    try:
+        found = read_training_set(videos, config(licences=["BSD", "MIT"]), tmp_path)
+        with pytest.raises(InputError, match="no video files of split 'train' and licences BSD"):
+            read_training_set(videos, config(licences=["BSD"]), tmp_path)
+        write_table(videos)
+        with pytest.raises(InputError, match=r"must have the column licence: data\.licences asks for it"):
+            read_training_set(videos, config(licences=["MIT"]), tmp_path)
+    finally:
+        (videos / "clips.csv").unlink()
+    for source in (videos, videos / NAMES[0]):
+        with pytest.raises(InputError, match=r"data\.licences asks for a clips\.csv"):
+            read_training_set(source, config(licences=["MIT"]), tmp_path)
+    assert found.clips is not None and set(found.clips.names) == set(NAMES[:3])
+    assert set(found.names) == set(NAMES[4:6])
 
 
 def test_without_a_table_one_video_in_ten_is_held_out(videos: Path, tmp_path: Path) -> None:

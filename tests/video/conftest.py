@@ -59,6 +59,22 @@ def encode_video(
     return path
 
 
+def doubtful_video(path: Path) -> Path:
+    """40 pictures in groups of ten: 13 and 28 are damaged, so that 14 to 19 and 29 may show it."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 6, 8, 3), np.uint8)
+    groups = {"g": "10", "keyint_min": "10", "sc_threshold": "0", "bf": "0"}  # key frames are 0, 10, 20, 30
+    encode_video(path, frames=list(noise.repeat(16, axis=1).repeat(16, axis=2)), options=groups)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for number, parts in ((13, 3), (28, 2)):
+        place, size = packets[number]
+        spoilt = slice(place + size // parts, place + size)
+        data[spoilt] = bytes(255 - byte for byte in data[spoilt])
+    path.write_bytes(data)
+    return path
+
+
 @pytest.fixture(scope="session")
 def encode() -> Encode:
     """The function `encode_video`."""

@@ -17,6 +17,8 @@ import pytest
 from pretrain.errors import InputError
 from vidtrack.video import LiveReader, VideoReader, is_live, live, read_frame
 
+from .conftest import doubtful_video
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves the files of `folder`; names that begin with `stall` never end, `cut` breaks the connection."""
@@ -168,6 +170,18 @@ def test_damage_is_told(tmp_path, encode, textured, server, monkeypatch):
     with LiveReader(f"{server}/a.avi") as reader:
         list(reader)
     assert reader.warnings == [f"{server}/a.avi: 1 of 20 frames were not received whole."]
+
+
+def test_frames_after_damaged_ones_are_marked(tmp_path, server, monkeypatch):
+    doubtful_video(tmp_path / "a.mkv")
+    permits = threading.Semaphore(1)
+    gated(monkeypatch, permits)
+    found = []
+    with LiveReader(f"{server}/a.mkv") as reader:
+        for frame in reader:
+            found += [frame.index] if frame.doubtful else []
+            permits.release()
+    assert found == [*range(14, 20), 29]
 
 
 def test_a_rotated_camera(tmp_path, encode, server):

@@ -133,6 +133,19 @@ def test_pictures_that_a_decoder_keeps_are_told(tmp_path, encode):
     assert told
 
 
+def test_pictures_that_come_late_are_not_missed(tmp_path, encode, textured):
+    """Timestamps that run backward, eight at a time."""
+    path = encode(tmp_path / "a.mkv", frames=textured[:16], options={"bf": "0"})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as opened:
+        places = [packet.pos for packet in opened.demux(video=0) if packet.size]
+    for number, place in enumerate(places):
+        data[place + 1 : place + 3] = (40 * (number // 8 * 8 + 7 - number % 8)).to_bytes(2, "big")
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        assert len(list(reader)) == 16 and reader.warnings == []
+
+
 def test_an_avi_of_opencv_is_whole(tmp_path, textured):
     path = tmp_path / "a.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
@@ -260,6 +273,26 @@ def test_nesting_has_an_end(tmp_path):
     assert is_broken(path, "matroska,webm")
     path.write_bytes(b"\x18\x53\x80\x67\x08\x00\x00\x05" * 10**5)
     assert is_broken(path, "matroska,webm")
+
+
+def test_boxes_in_boxes_have_an_end(tmp_path):
+    """A file of 200,000 fragments, each in the one before."""
+    path, boxes = tmp_path / "deep.mp4", b""
+    for depth in range(200_000, 0, -1):
+        boxes += (8 * depth).to_bytes(4, "big") + (b"moof" if depth % 2 else b"traf")
+    path.write_bytes(boxes)
+    assert is_broken(path, MOV)
+    path.write_bytes(boxes.replace(b"moof", b"trak").replace(b"traf", b"mdia"))
+    assert not is_broken(path, MOV)  # they are laid end to end, and no fragments
+
+
+def test_elements_that_keep_readers_busy_have_an_end(tmp_path):
+    """A hundred thousand times nothing, in two bytes each."""
+    path = tmp_path / "busy.mkv"
+    path.write_bytes(b"\xec\x80" * 100_000)
+    assert is_broken(path, "matroska,webm")
+    path.write_bytes(b"\xec\x82\0\0" * 1000)
+    assert not is_broken(path, "matroska,webm")
 
 
 def test_a_packet_that_is_marked_as_broken_is_seen(tmp_path):

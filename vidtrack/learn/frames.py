@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -45,21 +45,23 @@ class FrameCache:
     summary: str = ""
 
 
-def list_videos(folder: Path, split: str | None) -> list[Path]:
-    """Video files and folders of frames below `folder`, sorted; see `Data.split` for `clips.csv`.
+def list_videos(folder: Path, split: str | None, licences: Collection[str] | None = None) -> list[Path]:
+    """Video files and folders of frames below `folder`, sorted; see `Data` for what `clips.csv` chooses.
 
     A single video file is a folder of one.
 
     Raises:
         InputError: no such folder, nothing to learn from in it, or a `clips.csv` that names files elsewhere.
     """
+    table = folder / "clips.csv"
+    if licences is not None and folder.exists() and not table.is_file():
+        raise InputError(f"data.licences asks for a clips.csv in {folder}: write one, or leave it out.")
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
         raise InputError(f"there is no folder or video {folder}: give a folder of videos, or one video.")
-    table = folder / "clips.csv"
     if table.is_file():
-        files = [folder / name for name in _listed(table, split)]
+        files = [folder / name for name in _listed(table, split, licences)]
     else:
         entries = [
             p
@@ -69,12 +71,13 @@ def list_videos(folder: Path, split: str | None) -> list[Path]:
         files = [p for p in entries if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES]
         files += {p.parent for p in entries if p.suffix.lower() in IMAGE_SUFFIXES}
     if not files:
-        wanted = f" of split {split!r} (see {table})" if table.is_file() else ""
+        wanted = f" of split {split!r}" + (f" and licences {', '.join(licences)}" if licences else "")
+        wanted = f"{wanted} (see {table})" if table.is_file() else ""
         raise InputError(f"{folder} holds no video files{wanted}: give a folder with mp4, mov, avi... files.")
     return sorted(files)
 
 
-def _listed(table: Path, split: str | None) -> list[str]:
+def _listed(table: Path, split: str | None, licences: Collection[str] | None) -> list[str]:
     """The files of a `clips.csv`, all of them below its folder.
 
     Raises:
@@ -87,6 +90,10 @@ def _listed(table: Path, split: str | None) -> list[str]:
         raise InputError(f"{table} can't be read as CSV in UTF-8: save it again.") from error
     if rows and not {"file", "split"} <= rows[0].keys():
         raise InputError(f"{table} must have the columns file and split.")
+    if licences is not None:
+        if rows and "licence" not in rows[0]:
+            raise InputError(f"{table} must have the column licence: data.licences asks for it.")
+        rows = [row for row in rows if row["licence"] in licences]
     names: list[str] = [row["file"] or "" for row in rows if split is None or row["split"] == split]
     for name in names:
         path = Path(name)
@@ -161,7 +168,7 @@ def build_cache(
     Raises:
         InputError: not one usable shot; the first reasons are named.
     """
-    files = list_videos(folder, settings.split)
+    files = list_videos(folder, settings.split, settings.licences)
     tell = announce or (lambda text: None)
     footage = build_index(folder, files, settings.index, cache, settings.rate, min_frames, indexing, threads)
     result = FrameCache(skipped=[(one.name, one.why) for one in footage.dropped], summary=table(footage))

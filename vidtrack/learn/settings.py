@@ -25,7 +25,8 @@ class Data(Config):
 
     Videos are decoded once to frames of `short_side` pixels at `rate` frames per second, at most
     `cache_gb` in all. If the folder holds a `clips.csv` with the columns `file` and `split`, only files
-    of `split` are used (null: all). `index` says which shots of them.
+    of `split` are used (null: all), and with `licences` only those whose column `licence` is one of these.
+    `index` says which shots of them.
     """
 
     short_side: int = 160
@@ -33,6 +34,7 @@ class Data(Config):
     cache_gb: float = 8.0
     cache: str | None = None
     split: str | None = "train"
+    licences: tuple[str, ...] | None = None
     index: Index = Index()
 
 

@@ -92,7 +92,7 @@ def train(
     began = time.monotonic()
     where = choose_device(device)
     begin(where)
-    list_videos(data, config.data.split)  # before anything is written
+    list_videos(data, config.data.split, config.data.licences)  # before anything is written
     torch.manual_seed(config.seed)
     module = ColorizerTraining(config)
     _check(config, module.model.stride)

@@ -62,7 +62,7 @@ def read_training_set(
     )
     if settings.split not in (None, SPLIT) and has_split(data):
         tell(f"split {SPLIT}, for validation:")
-        changes = {"split": SPLIT, "cache_gb": min(settings.cache_gb, VALIDATION_GB)}
+        changes = {"split": SPLIT, "licences": None, "cache_gb": min(settings.cache_gb, VALIDATION_GB)}
         other = build_cache(
             data,
             settings.model_copy(update=changes),

@@ -114,7 +114,7 @@ class _Waiting:
 
     stamps: list[int] = field(default_factory=list)
     filled: set[int] = field(default_factory=set)  # gaps that were handed out as repetitions
-    unseen: int = 0  # gaps that were not: nothing told of an error
+    unseen: set[int] = field(default_factory=set)  # gaps that were not: nothing told of an error
     failed_until: int | None = None  # newest timestamp hit by an error since the last good key frame
 
     def add(self, pts: int) -> None:
@@ -131,7 +131,7 @@ class _Waiting:
             if stamp != pts:
                 passed.append(stamp)
         if self.failed_until is None:
-            self.unseen += len(passed)
+            self.unseen.update(passed)
             return []
         self.filled.update(passed)
         return passed
@@ -215,6 +215,7 @@ def decode(
             if pts in waiting.filled:
                 continue  # it comes too late: after damage, decoders may lose the order too
             if pts is not None:
+                waiting.unseen.discard(pts)  # it comes late, but it comes
                 for gap in waiting.gaps(pts):
                     yield from handed_out(previous, gap, None, True)
                 if picture.key_frame and not picture.is_corrupt:
@@ -223,7 +224,7 @@ def decode(
             yield from handed_out(picture, pts, picture.dts, bool(picture.is_corrupt))
     for gap in waiting.gaps(None):
         yield from handed_out(previous, gap, None, True)
-    damage.complete, damage.unseen = True, waiting.unseen
+    damage.complete, damage.unseen = True, len(waiting.unseen)
 
 
 def numbered_by_order(container: InputContainer, stream: VideoStream) -> bool:

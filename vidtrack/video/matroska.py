@@ -34,6 +34,7 @@ _INSIDE = {  # elements that are looked into, by where they are
     _CLUSTER: frozenset({_GROUP}),
     _TRACKS: frozenset({_ENTRY}),
 }
+_SMALLEST = 4  # bytes of the elements of a file, on average: smaller ones are there to keep readers busy
 _HEAD = 20  # bytes: name, length and the first number of an element
 
 
@@ -45,7 +46,7 @@ def matroska_is_broken(file: BinaryIO, size: int, packets: int | None = None) ->
         size: its bytes.
         packets: that a demuxer found of the video; None: it was not asked for all.
     """
-    walk = _Walk(file)
+    walk = _Walk(file, size // _SMALLEST + 1000)
     if walk.end(0, size) != size:
         return True
     if not walk.types:  # a demuxer finds them elsewhere, or nothing
@@ -58,26 +59,31 @@ def matroska_is_broken(file: BinaryIO, size: int, packets: int | None = None) ->
 class _Walk:
     """Through the elements of a file.
 
+    Args:
+        file: open for reading.
+        most: elements that are looked at; a file that has more counts as broken.
+
     Attributes:
         types: of the tracks, by their numbers.
         blocks: how many there are of each track.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, most: int) -> None:
         self.types: dict[int, int] = {}
         self.blocks: Counter[int] = Counter()
-        self._file = file
+        self._file, self._left = file, most
         self._about: dict[int, int] = {}  # numbers that a track tells of itself, by the element
 
     def end(self, place: int, end: int, parent: int | None = None) -> int | None:
         """Where the elements of a parent from `place` on end, None if they are broken before `end`."""
         inside, known = _INSIDE.get(parent, frozenset()), _KNOWN.get(parent)
         while place < end:
+            self._left -= 1
             self._file.seek(place)
             head = self._file.read(_HEAD)
             number = _integer(head, keep_mark=True)
             length = None if number is None else _integer(head[number[1] :])
-            if number is None or length is None or (known and number[0] not in known):
+            if number is None or length is None or self._left < 0 or (known and number[0] not in known):
                 return None
             kind, content = number[0], head[number[1] + length[1] :]
             begin = place + number[1] + length[1]

@@ -13,7 +13,7 @@ from typing import BinaryIO
 FORMAT = "mov,mp4,m4a,3gp,3g2,mj2"  # the demuxer, in FFmpeg's words
 _BLOCK = 1 << 20  # bytes that are read at a time
 _LARGEST = 1 << 24  # bytes of a box that is looked into: those of an hour have a hundredth of it
-_INSIDE = {b"moov": {b"trak", b"mvex"}, b"trak": {b"mdia", b"tkhd"}, b"mdia": {b"hdlr"}}
+_INSIDE = {b"moov": b"trak", b"trak": b"mdia", b"moof": b"traf"}  # what is looked into, in what
 _FRAGMENT = {  # names of boxes in fragments
     b"moof": {b"mfhd", b"traf", b"pssh"},
     b"traf": set(b"tfhd tfdt trun sbgp sgpd subs saiz saio senc sdtp".split()),
@@ -81,7 +81,7 @@ class Mp4:
             content = data[place + 8 : place + length]
             known = _FRAGMENT.get(parent)
             whole &= known is None or name in known | _ANYWHERE
-            if name in _FRAGMENT or (name in _INSIDE and name in _INSIDE.get(parent, ())):
+            if name == _INSIDE.get(parent):
                 whole &= self._walk(name, content)
             self._note(parent, name, content)
             place += length

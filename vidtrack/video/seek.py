@@ -123,7 +123,6 @@ def _not_before(pts: int, pictures: Iterator[Picture], damage: Damage) -> Iterat
         if picture.pts is not None and picture.pts < pts:
             damage.frames -= 1
             damage.damaged -= picture.damaged
-            damage.doubtful -= picture.doubtful
             continue
         if picture.pts == pts:
             damage.lost_first = 0  # they are not lost, only not asked for
