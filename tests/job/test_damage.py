@@ -237,7 +237,7 @@ def test_a_file_that_loses_its_beginning_or_its_end(clip: Path, copy: Tracker, t
         assert not (tmp_path / "stop").exists()
     assert found == {
         "beginning": (3, False, False, 17),
-        "end": (0, True, False, 12),
+        "end": (0, True, True, 12),
         "packet": (0, True, True, 13),
     }
 

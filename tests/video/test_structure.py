@@ -278,7 +278,7 @@ def test_nesting_has_an_end(tmp_path):
 def test_boxes_in_boxes_have_an_end(tmp_path):
     """A file of 200,000 fragments, each in the one before."""
     path, boxes = tmp_path / "deep.mp4", b""
-    for depth in range(200_000, 0, -1):
+    for depth in range(200_001, 0, -1):
         boxes += (8 * depth).to_bytes(4, "big") + (b"moof" if depth % 2 else b"traf")
     path.write_bytes(boxes)
     assert is_broken(path, MOV)
