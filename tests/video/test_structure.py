@@ -146,6 +146,16 @@ def test_pictures_that_come_late_are_not_missed(tmp_path, encode, textured):
         assert len(list(reader)) == 16 and reader.warnings == []
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_pictures_before_a_start_are_not_missed(tmp_path, encode, textured, name):
+    """Those of an open group are decoded after the start, and need what comes before it."""
+    options = {"x265-params": "keyint=10:open-gop=1:scenecut=0:log-level=0"}
+    path = encode(tmp_path / name, "libx265", frames=textured + textured[::-1], options=options)
+    for start in (0, 41, 45, 55):
+        with VideoReader(path, start=start) as reader:
+            assert len(list(reader)) == 80 - start and reader.warnings == [], start
+
+
 def test_an_avi_of_opencv_is_whole(tmp_path, textured):
     path = tmp_path / "a.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))

@@ -63,7 +63,7 @@ class Damage:
         complete: reading came to the end of the file.
         early: the file ends before what its header promises; known when all of it was read.
         hidden: frames that the file holds and doesn't show; known then, too.
-        unseen: packets whose time passed without a picture or an error.
+        unseen: packets after the first picture whose time passed without a picture or an error.
     """
 
     frames: int = 0
@@ -115,6 +115,7 @@ class _Waiting:
     stamps: list[int] = field(default_factory=list)
     filled: set[int] = field(default_factory=set)  # gaps that were handed out as repetitions
     unseen: set[int] = field(default_factory=set)  # gaps that were not: nothing told of an error
+    first: int | None = None  # timestamp of the first picture
     failed_until: int | None = None  # newest timestamp hit by an error since the last good key frame
 
     def add(self, pts: int) -> None:
@@ -131,7 +132,8 @@ class _Waiting:
             if stamp != pts:
                 passed.append(stamp)
         if self.failed_until is None:
-            self.unseen.update(passed)
+            # What is shown before the first picture needs, perhaps, what comes before it in a longer file.
+            self.unseen.update(stamp for stamp in passed if self.first is not None and stamp > self.first)
             return []
         self.filled.update(passed)
         return passed
@@ -215,6 +217,7 @@ def decode(
             if pts in waiting.filled:
                 continue  # it comes too late: after damage, decoders may lose the order too
             if pts is not None:
+                waiting.first = pts if waiting.first is None else waiting.first
                 waiting.unseen.discard(pts)  # it comes late, but it comes
                 for gap in waiting.gaps(pts):
                     yield from handed_out(previous, gap, None, True)

@@ -35,6 +35,7 @@ _INSIDE = {  # elements that are looked into, by where they are
     _TRACKS: frozenset({_ENTRY}),
 }
 _SMALLEST = 4  # bytes of the elements of a file, on average: smaller ones are there to keep readers busy
+_TRACKS_AT_MOST = 1000
 _HEAD = 20  # bytes: name, length and the first number of an element
 
 
@@ -71,7 +72,7 @@ class _Walk:
     def __init__(self, file: BinaryIO, most: int) -> None:
         self.types: dict[int, int] = {}
         self.blocks: Counter[int] = Counter()
-        self._file, self._left = file, most
+        self._file, self._left, self._seen = file, most, 0
         self._about: dict[int, int] = {}  # numbers that a track tells of itself, by the element
 
     def end(self, place: int, end: int, parent: int | None = None) -> int | None:
@@ -94,16 +95,17 @@ class _Walk:
             place = begin + length[0]
             if unknown or place > end or (known and kind in _NUMBERS and length[0] > 8):
                 return None
-            blocks = self.blocks.total()
+            before = self._seen
             if kind in inside and self.end(begin, place, kind) != place:
                 return None
-            if kind == _GROUP and self.blocks.total() == blocks:
+            if kind == _GROUP and self._seen == before:
                 return None
             if kind in _BLOCKS:
                 track = _integer(content[: length[0]])
-                if track is None:
+                if track is None or len(self.blocks) > _TRACKS_AT_MOST:
                     return None
                 self.blocks[track[0]] += 1
+                self._seen += 1
             elif kind in (_NUMBER, _TYPE):
                 self._about[kind] = int.from_bytes(content[: min(8, length[0])], "big")
             elif kind == _ENTRY:
