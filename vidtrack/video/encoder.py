@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,10 @@ _CRF = "20"  # quality of x264: 18 is visually lossless, 23 its default
 _TICKS = 90_000  # per second; the clock of MPEG, a multiple of most frame rates and of milliseconds
 _SLOW_TICKS = 10_000  # the same for less than a picture per second; MP4 has no slower clock
 _MAX_TICKS = 1_000_000
-_LONGEST = 2**28  # ticks from one picture to the next: MP4 has 31 bits for the sum of five
+# Pictures are out of order in the file, and MP4 has 31 bits for how far: so there is a limit to what some
+# steps from picture to picture take together. After a pause of that length, others still follow at their rate.
+_IN_A_ROW, _LONGEST = 8, 2**30 - 2**25  # steps, ticks
+_AFTERWARDS = 2**22  # ticks of such a picture, at most
 
 
 class Encoder:
@@ -52,6 +56,7 @@ class Encoder:
         self._origin = self._end = Fraction(0)
         self._pts = -1
         self._left_out = 0  # ticks
+        self._steps: deque[int] = deque(maxlen=_IN_A_ROW - 1)
 
     def add_stream(self, output: OutputContainer, rate: Fraction) -> VideoStream:
         """The stream, with codec and pixel format."""
@@ -83,11 +88,14 @@ class Encoder:
                     self._begin(image.shape[1], image.shape[0], time)
             picture = self.picture(image)
             ticks = round((time - self._origin) / self._base) - self._left_out
-            if ticks > self._pts + _LONGEST:
-                self._shorten(ticks - self._pts - _LONGEST)
-                ticks = self._pts + _LONGEST
+            usual = min(_AFTERWARDS, round(1 / self._rate / self._base))
+            longest = max(usual, _LONGEST - sum(self._steps))
+            if ticks > self._pts + longest:
+                self._shorten(ticks - self._pts - longest)
             # Two times may fall on one tick; a picture must still follow the one before.
-            self._pts = max(self._pts + 1, ticks)
+            step = min(longest, max(1, ticks - self._pts))
+            self._pts += step
+            self._steps.append(step)
             picture.pts, picture.time_base = self._pts, self._base
             self._end = self._pts * self._base + 1 / self._rate
             self._mux(picture)
@@ -130,10 +138,8 @@ class Encoder:
     def _shorten(self, ticks: int) -> None:
         """A pause is longer than the file can say; what follows comes earlier by some ticks."""
         if not self._left_out:
-            longest = float(_LONGEST * self._base) / 60
             self.warnings.append(
-                f"{self._path.name} has shorter pauses than the video, {longest:.0f} minutes at most: its "
-                "format can't say longer ones."
+                f"{self._path.name} has shorter pauses than the video: its format can't say longer ones."
             )
         self._left_out += ticks
 
