@@ -26,7 +26,7 @@ _TICKS = 90_000  # per second; the clock of MPEG, a multiple of most frame rates
 _SLOW_TICKS = 10_000  # the same for less than a picture per second; MP4 has no slower clock
 _MAX_TICKS = 1_000_000
 # Pictures are out of order in the file, and MP4 has 31 bits for how far: so there is a limit to what some
-# steps from picture to picture take together. After a pause of that length, others still follow at their rate.
+# steps from picture to picture take together. After a pause that long, others still follow at their rate.
 _IN_A_ROW, _LONGEST = 8, 2**30 - 2**25  # steps, ticks
 _AFTERWARDS = 2**22  # ticks of such a picture, at most
 
