@@ -35,7 +35,7 @@ X264 = "keyint=10:scenecut=0:bframes=3"
 
 
 def key(frame: Frame) -> Key:
-    return frame.index, frame.time, frame.damaged, frame.name, frame.image.tobytes()
+    return frame.index, frame.time, frame.damaged, frame.doubtful, frame.name, frame.image.tobytes()
 
 
 def forward(path: Path, *args: Any, **options: Any) -> list[Key]:
