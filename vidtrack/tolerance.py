@@ -110,7 +110,7 @@ def describe_damage(frames: Sequence[Mapping[str, Any]], on_error: OnError, dama
     return {
         "on_error": on_error,
         "damaged_frames": [frame["index"] for frame in frames if frame["damaged"]],
-        "doubtful_frames": _ranges(frame["index"] for frame in frames if frame.get("doubtful")),
+        "doubtful_frames": _ranges(frame["index"] for frame in frames if frame["doubtful"]),
         "skipped_frames": [frame["index"] for frame in frames if frame["skipped"]],
         "lost_before_first": damage.lost_first,
         "ends_early": damage.early,

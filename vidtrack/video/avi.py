@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-_CHUNK = re.compile(rb"\d\d(db|dc|wb|pc|tx|sb|iv)|ix\d\d|\d\dix|JUNK|JUNQ|rec ", re.DOTALL)
+_CHUNK = re.compile(rb"\d\d(db|dc|wb|pc|tx|sb|iv|__)|ix\d\d|\d\dix|JUNK|JUNQ|rec ")
 _LISTS = (b"RIFF", b"LIST")
 
 

@@ -24,7 +24,7 @@ from vidtrack.video.sound import Sound
 _CRF = "20"  # quality of x264: 18 is visually lossless, 23 its default
 _TICKS = 90_000  # per second; the clock of MPEG, a multiple of most frame rates and of milliseconds
 _SLOW_TICKS = 10_000  # the same for less than a picture per second; MP4 has no slower clock
-_MAX_TICKS = 1_000_000
+_MAX_TICKS = 1_000_000  # a faster clock could say shorter pauses only
 # Pictures are out of order in the file, and MP4 has 31 bits for how far: so there is a limit to what some
 # steps from picture to picture take together. After a pause that long, others still follow at their rate.
 _IN_A_ROW, _LONGEST = 8, 2**30 - 2**25  # steps, ticks
@@ -87,15 +87,7 @@ class Encoder:
                     self._audio_from = None
                     self._begin(image.shape[1], image.shape[0], time)
             picture = self.picture(image)
-            ticks = round((time - self._origin) / self._base) - self._left_out
-            usual = min(_AFTERWARDS, round(1 / self._rate / self._base))
-            longest = max(usual, _LONGEST - sum(self._steps))
-            if ticks > self._pts + longest:
-                self._shorten(ticks - self._pts - longest)
-            # Two times may fall on one tick; a picture must still follow the one before.
-            step = min(longest, max(1, ticks - self._pts))
-            self._pts += step
-            self._steps.append(step)
+            self._pts += self._step(time)
             picture.pts, picture.time_base = self._pts, self._base
             self._end = self._pts * self._base + 1 / self._rate
             self._mux(picture)
@@ -135,13 +127,24 @@ class Encoder:
             self._sound = Sound(self._audio_from, output, origin)
         output.start_encoding()
 
-    def _shorten(self, ticks: int) -> None:
-        """A pause is longer than the file can say; what follows comes earlier by some ticks."""
-        if not self._left_out:
-            self.warnings.append(
-                f"{self._path.name} has shorter pauses than the video: its format can't say longer ones."
-            )
-        self._left_out += ticks
+    def _step(self, time: Fraction) -> int:
+        """Ticks from the picture before to the one at `time`.
+
+        A pause that is longer than the file can say is shortened, and all that follows comes earlier by that.
+        """
+        wanted = round((time - self._origin) / self._base) - self._left_out - self._pts
+        usual = min(_AFTERWARDS, round(1 / self._rate / self._base))
+        longest = max(usual, _LONGEST - sum(self._steps))
+        if wanted > longest:
+            if not self._left_out:
+                self.warnings.append(
+                    f"{self._path.name} has shorter pauses than the video: its format can't say longer ones."
+                )
+            self._left_out += wanted - longest
+        # Two times may fall on one tick; a picture must still follow the one before.
+        step = min(longest, max(1, wanted))
+        self._steps.append(step)
+        return step
 
     def _mux(self, picture: av.VideoFrame | None) -> None:
         """Encode a picture (None: flush) and add what comes out, sound interleaved by time."""

@@ -22,32 +22,41 @@ _ANYWHERE = set(b"free skip uuid meta udta".split())
 _TOP = _ANYWHERE | set(b"ftyp styp moov moof mdat sidx ssix mfra wide prft emsg pdin".split())
 
 
-class Mp4:
-    """What the boxes of a file say, without its samples.
+def mp4_is_broken(file: BinaryIO, size: int, packets: int | None = None) -> bool:
+    """Whether boxes are broken, a fragment has what it can't have, or samples of fragments got lost.
 
     Args:
         file: open for reading.
         size: its bytes.
+        packets: that a demuxer found of the video; None: it was not asked for all.
+    """
+    walk = _Walk(file)
+    if not walk.fills(size) or (walk.fragments and walk.strange):
+        return True
+    if not walk.handlers:  # the head is too large to be looked into
+        return False
+    videos = [walk.samples[number] for number, kind in walk.handlers.items() if kind == b"vide"]
+    lost = packets is not None and bool(videos) and packets < videos[0]
+    return lost or not walk.samples.keys() <= walk.handlers.keys()
+
+
+class _Walk:
+    """Through the boxes of a file.
 
     Attributes:
-        broken: they are not laid end to end, or a fragment has what it can't have.
+        handlers: kind of each track, by its number.
+        samples: how many the fragments of each track promise.
         fragments: the file has fragments, or announces them.
-        samples: pictures that the fragments of the first video track promise.
+        strange: there is a box that a file of fragments can't have.
     """
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._handlers: dict[int, bytes] = {}  # kind of each track, by its number
-        self._track = 0
-        self._counts: Counter[int] = Counter()
-        self._strange = False
-        self.fragments = False
-        self.broken = not self._walk_top(size) or (self.fragments and self._strange)
-        self.broken |= not self._counts.keys() <= self._handlers.keys()
-        videos = [number for number, kind in self._handlers.items() if kind == b"vide"]
-        self.samples = self._counts[videos[0]] if videos else 0
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._track = file, 0
+        self.handlers: dict[int, bytes] = {}
+        self.samples: Counter[int] = Counter()
+        self.fragments = self.strange = False
 
-    def _walk_top(self, size: int) -> bool:
+    def fills(self, size: int) -> bool:
         """Look at the outer boxes; False if they don't fill the file."""
         place = 0
         while place < size:
@@ -63,15 +72,15 @@ class Mp4:
                 return True
             if len(head) < 8 or length < begin or not name.isascii():
                 return False
-            self._strange |= name not in _TOP
+            self.strange |= name not in _TOP
             self.fragments |= name == b"moof"
             if name in (b"moov", b"moof") and place + length <= size and length <= _LARGEST:
                 self._file.seek(place + begin)
-                self._strange |= not self._walk(name, self._file.read(length - begin))
+                self.strange |= not self._inside(name, self._file.read(length - begin))
             place += length
         return place == size
 
-    def _walk(self, parent: bytes, data: bytes) -> bool:
+    def _inside(self, parent: bytes, data: bytes) -> bool:
         """Look at the boxes in one; False if they don't fill it, or can't be there."""
         place, whole = 0, True
         while place + 8 <= len(data):
@@ -82,7 +91,7 @@ class Mp4:
             known = _FRAGMENT.get(parent)
             whole &= known is None or name in known | _ANYWHERE
             if name == _INSIDE.get(parent):
-                whole &= self._walk(name, content)
+                whole &= self._inside(name, content)
             self._note(parent, name, content)
             place += length
         return whole and place == len(data)
@@ -95,9 +104,9 @@ class Mp4:
             at = 20 if content[:1] == b"\1" else 12  # its times have 8 bytes, or 4
             self._track = int.from_bytes(content[at : at + 4], "big")
         elif name == b"hdlr" and parent == b"mdia":
-            self._handlers[self._track] = content[8:12]
+            self.handlers[self._track] = content[8:12]
         elif name == b"tfhd":
             self._track = int.from_bytes(content[4:8], "big")
-            self._counts[self._track] += 0
+            self.samples[self._track] += 0
         elif name == b"trun":
-            self._counts[self._track] += int.from_bytes(content[4:8], "big")
+            self.samples[self._track] += int.from_bytes(content[4:8], "big")

@@ -147,12 +147,12 @@ class FileSource:
         damage = self.damage
         if damage.complete:
             container, stream = self._container, self._stream
-            found = damage.packets + damage.empty
-            damage.torn |= is_broken(self.info.path, container.format.name, found)
+            packets = damage.packets + damage.empty
+            damage.torn |= is_broken(self.info.path, container.format.name, packets)
             damage.early = ends_early(
                 container, stream, damage.packets, damage.empty, damage.torn, end_time, self.step
             )
-            damage.hidden = self._hidden(found)
+            damage.hidden = self._hidden(packets)
         return damage_sentence(self.info, damage) + self.size_sentence()
 
     def _hidden(self, packets: int) -> int:

@@ -29,7 +29,7 @@ def is_broken(path: Path, format_name: str, packets: int | None = None) -> bool:
     """
     checks: dict[str, Callable[[BinaryIO, int], bool]] = {
         matroska.FORMAT: lambda file, size: matroska.matroska_is_broken(file, size, packets),
-        mp4.FORMAT: lambda file, size: _mp4_is_broken(file, size, packets),
+        mp4.FORMAT: lambda file, size: mp4.mp4_is_broken(file, size, packets),
         "avi": avi_is_broken,
         "mpegts": _packets_broken,
     }
@@ -80,12 +80,6 @@ def _gif_images(file: BinaryIO) -> int | None:
 def _table(flags: int) -> int:
     """Bytes of a table of colours."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _mp4_is_broken(file: BinaryIO, size: int, packets: int | None) -> bool:
-    """Whether its boxes are broken, or samples that its fragments promise were not found."""
-    boxes = mp4.Mp4(file, size)
-    return boxes.broken or (packets is not None and packets < boxes.samples)
 
 
 def _packets_broken(file: BinaryIO, size: int) -> bool:
