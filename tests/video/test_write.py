@@ -105,11 +105,11 @@ def test_rates_of_time_lapses_and_of_damaged_headers(tmp_path, rate):
 @pytest.mark.parametrize("rate", [Fraction(25), Fraction(1, 86_400), Fraction(999_983, 1000)])
 @pytest.mark.parametrize("noise", [False, True])
 def test_pauses_that_the_format_cannot_say_are_shortened(tmp_path, rate, hours, noise):
-    """Now and then two pauses, between pictures at their rate; the order in the file depends on them."""
+    """A pause at once, and now and then two; the order of pictures in the file depends on them."""
     pictures, rng = [smooth(i, 16, 16) for i in range(60)], np.random.default_rng(0)
     if noise:
         pictures = list(rng.integers(0, 255, (60, 16, 16, 3), dtype=np.uint8))
-    steps = [hours * 3600 if i % 20 > 17 else 1 / rate for i in range(59)]
+    steps = [hours * 3600 if i % 20 in (0, 19) else 1 / rate for i in range(59)]
     with VideoWriter(tmp_path / "a.mp4", 16, 16, rate) as writer:
         for i, picture in enumerate(pictures):
             writer.write(picture, sum(steps[:i], Fraction(0)))
