@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
+
+from commands import call, gather, markdown, spread, tracking, trained
 
 FRAMES = 4  # of a clip
 # Frames of a clip with gradient, and without: what each objective asks for (see `vidtrack/learn/objectives`).
@@ -33,11 +32,13 @@ PASSES = {
     "cycle": (FRAMES + FRAMES - 1, 0),
 }
 EXTRA = {
+    "random": ["optimizer.learning_rate=1e-12"],  # the weights stay where they began
     "quantized": ["model.input=l", "clips.permute=false"],
     "quantized-rgb": ["clips.permute=false"],
     "lab": ["clips.permute=false"],
 }
 ROWS = ["random", *PASSES]
+COLUMNS = ["steps", "seeds", "minutes", "J&F", "J", "F", "cycle accuracy"]
 
 
 def steps(row: str, budget: int) -> int:
@@ -48,78 +49,32 @@ def steps(row: str, budget: int) -> int:
     return round(budget * cost["anchors"] / cost[row])
 
 
-def call(words: list[str], log: Path) -> None:
-    """Run a command of vidtrack; its output goes to a log."""
-    with log.open("a") as file:
-        file.write(f"$ vidtrack {' '.join(words)}\n")
-        file.flush()
-        done = subprocess.run([sys.executable, "-m", "vidtrack.cli", *words], stdout=file, stderr=file)
-    if done.returncode:
-        raise SystemExit(f"vidtrack {' '.join(words)} failed: see {log}")
-
-
 def measure(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and score one row with one seed, where that was not done yet."""
     run = options.out / f"{row}-{seed}"
-    log = options.out / f"{row}-{seed}.log"
-    count = steps(row, options.steps)
+    log = run.with_suffix(".log")
     if not (run / "tracker.safetensors").is_file():
+        count = steps(row, options.steps)
         name = row.removesuffix("-rgb") if row != "random" else "anchors"
-        words = [
-            "train",
-            "--data",
-            str(options.data / "train"),
-            "--config",
-            "track/laptop",
-            "--out",
-            str(run),
-        ]
-        words += [
-            f"objectives={{{name}: 1}}",
-            f"seed={seed}",
-            f"optimizer.steps={count}",
-            *EXTRA.get(row, []),
-        ]
-        words += [f"optimizer.warmup_steps={count // 10}"]
-        if row == "random":
-            words += ["optimizer.learning_rate=1e-12"]  # the weights stay where they began
+        words = ["train", "--data", str(options.data / "train"), "--config", "track/laptop"]
+        words += ["--out", str(run), f"objectives={{{name}: 1}}", f"seed={seed}", *EXTRA.get(row, [])]
+        words += [f"optimizer.steps={count}", f"optimizer.warmup_steps={count // 10}"]
         if options.cache:
             words += [f"data.cache={options.cache}"]
         call(words, log)
-    if not (run / "davis" / "results.json").is_file():
-        davis = ["--data", str(options.data / "eval" / "DAVIS-2016-dev"), "--year", "2016", "--split", "dev"]
-        found = ["--tracker", str(run / "tracker.safetensors"), "--out", str(run / "davis"), "--quiet"]
-        call(["benchmark", "davis", *davis, *found], log)
-    results = json.loads((run / "davis" / "results.json").read_text())
-    steps_log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    checks = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
-    return {
-        "steps": count,
-        "minutes": steps_log[-1]["minutes"] if steps_log else 0.0,
-        "cycle": checks[-1]["cycle_accuracy"],
-        "J&F": results["J&F-Mean"],
-        "J": results["J-Mean"],
-        "F": results["F-Mean"],
-    }
+    scores = tracking(run / "tracker.safetensors", run / "davis", options.data / "eval", log)
+    return {**trained(run), **scores}
 
 
-def spread(values: list[float], digits: int = 3) -> str:
-    """The mean of several seeds and, in brackets, their standard deviation."""
-    text = f"{mean(values):.{digits}f}"
-    return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
-
-
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(found: dict[str, dict[int, dict[str, Any]]]) -> str:
     """Markdown of everything that was measured: `{row: {seed: numbers}}`."""
-    lines = ["| objective | steps | seeds | minutes | J&F | J | F | cycle accuracy |", "|" + "---|" * 8]
+    rows = {}
     for row in ROWS:
-        seeds = list(found.get(row, {}).values())
-        if seeds:
-            cells = [row, str(seeds[0]["steps"]), str(len(seeds))]
-            cells.append(spread([one["minutes"] for one in seeds], 1))
-            cells += [spread([one[key] for one in seeds]) for key in ("J&F", "J", "F", "cycle")]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        if seeds := list(found.get(row, {}).values()):
+            scores = [spread([one[key] for one in seeds], 3) for key in ("J&F", "J", "F", "cycle")]
+            minutes = spread([one["minutes"] for one in seeds], 1)
+            rows[row] = [str(seeds[0]["steps"]), str(len(seeds)), minutes, *scores]
+    return markdown("objective", rows, COLUMNS)
 
 
 def main() -> None:
@@ -137,11 +92,7 @@ def main() -> None:
             numbers = measure(row, seed, options)
             (options.out / f"{row}-{seed}" / "row.json").write_text(json.dumps(numbers))
             print(row, seed, numbers, flush=True)
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(options.out.glob("*/row.json")):
-        row, seed = path.parent.name.rsplit("-", 1)
-        found.setdefault(row, {})[seed] = json.loads(path.read_text())
-    made = table(found)
+    made = table(gather(options.out))
     (options.out / "objectives.md").write_text(made + "\n")
     print(made)
 

@@ -21,12 +21,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
+
+from commands import call, spread, tracking
 
 from pretrain.backbones import save_backbone
 from pretrain.catalogue import FILE, build_any
@@ -63,16 +62,6 @@ class OutOfTime(Exception):
     """The time given is up; what was done is kept."""
 
 
-def call(words: list[str], log: Path) -> None:
-    """Run a command of vidtrack; its output goes to a log."""
-    with log.open("a") as file:
-        file.write(f"$ vidtrack {' '.join(words)}\n")
-        file.flush()
-        done = subprocess.run([sys.executable, "-m", "vidtrack.cli", *words], stdout=file, stderr=file)
-    if done.returncode:
-        raise SystemExit(f"vidtrack {' '.join(words)} failed: see {log}")
-
-
 def train(method: str, seed: int, run: Path, options: Any, left: float) -> None:
     """Pretrain, or write the random weights of a baseline."""
     run.mkdir(parents=True, exist_ok=True)
@@ -106,17 +95,13 @@ def scores(run: Path, options: Any) -> dict[str, Any]:
     log, data = run.with_suffix(".log"), options.data / "eval"
     snapshots = [str(path) for path in sorted((run / "snapshots").glob("*.safetensors"))]
     if options.bed == "frames":
-        if not (run / "davis" / "results.json").is_file():
-            davis = ["benchmark", "davis", "--data", str(data / "DAVIS-2016-dev"), "--year", "2016"]
-            davis += ["--split", "dev", "--tracker", str(run / FILE), "--out", str(run / "davis"), "--quiet"]
-            call(davis, log)
+        score = tracking(run / FILE, run / "davis", data, log)["J&F"]
         camvid = ["--data", str(data / "CamVid-0016E5"), "--quiet", "--out"]
         if not (run / "camvid" / "results.json").is_file():
             call(["probe", *(snapshots or [str(run)]), *camvid, str(run / "camvid")], log)
         found = json.loads((run / "camvid" / "results.json").read_text())["rows"]
         curve = [pixels(row) for row in found]
-        tracking = json.loads((run / "davis" / "results.json").read_text())["J&F-Mean"]
-        return {"tracking": tracking, "pixels": curve[-1], "curve": curve}
+        return {"tracking": score, "pixels": curve[-1], "curve": curve}
     words = ["--data", str(options.data / "images" / "cifar10.tar.gz"), "--quiet", "--limit", "10000"]
     words += ["--test-limit", "5000", "--heads", "linear", "--out"]
     if not (run / "probe" / "results.json").is_file():
@@ -167,8 +152,7 @@ def table(bed: str, found: dict[str, dict[int, Any]], share: float) -> str:
             if not values:
                 cells.append("")
                 continue
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{mean(values):.1f}{spread}")
+            cells.append(spread(values, 1))
         curve = " ".join(f"{100 * value:.1f}" for value in next(iter(seeds.values()))["curve"])
         lines.append(f"| {method} | {len(seeds)} | {' | '.join(cells)} | {curve} |")
     return "\n".join(lines)
