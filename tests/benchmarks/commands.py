@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+Numbers = dict[str, Any]
+Found = dict[str, dict[int, Numbers]]  # of each row and seed
 
 
 def call(words: list[str], log: Path) -> None:
@@ -29,11 +34,40 @@ def tracking(tracker: Path, out: Path, data: Path, log: Path) -> dict[str, float
     return {name: results[f"{name}-Mean"] for name in ("J&F", "J", "F")}
 
 
-def trained(run: Path) -> dict[str, float]:
-    """What a finished run of `vidtrack train` says of itself: steps, minutes, cycle accuracy at the end."""
+def learned(run: Path, config: str, steps: int, changes: list[str], options: argparse.Namespace) -> Numbers:
+    """`vidtrack train` for so many steps, then `vidtrack benchmark davis`; what RUN has is not done again.
+
+    Returns:
+        What the run says of itself (steps, minutes, cycle accuracy at the end), and J&F, J and F.
+    """
+    log, tracker = run.with_suffix(".log"), run / "tracker.safetensors"
+    if not tracker.is_file():
+        words = ["train", "--data", str(options.data / "train"), "--config", config, "--out", str(run)]
+        words += [f"optimizer.steps={steps}", f"optimizer.warmup_steps={steps // 10}", *changes]
+        call([*words, *([f"data.cache={options.cache}"] if options.cache else [])], log)
     last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
     check = json.loads((run / "validation.jsonl").read_text().splitlines()[-1])
-    return {"steps": last["step"], "minutes": last["minutes"], "cycle": check["cycle_accuracy"]}
+    own = {"steps": last["step"], "minutes": last["minutes"], "cycle": check["cycle_accuracy"]}
+    return {**own, **tracking(tracker, run / "davis", options.data / "eval", log)}
+
+
+def measure_all(
+    rows: dict[int, list[str]],
+    measure: Callable[[str, int, argparse.Namespace], Numbers],
+    table: Callable[[Found], str],
+    options: argparse.Namespace,
+    name: str,
+) -> None:
+    """Measure the rows of each seed, and print and keep the table of all that OUT has."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    for seed, names in rows.items():
+        for row in names:
+            numbers = measure(row, seed, options)
+            (options.out / f"{row}-{seed}" / "row.json").write_text(json.dumps(numbers))
+            print(row, seed, numbers, flush=True)
+    made = table(gather(options.out))
+    (options.out / f"{name}.md").write_text(made + "\n")
+    print(made)
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -42,9 +76,9 @@ def spread(values: list[float], digits: int) -> str:
     return f"{text} ± {stdev(values):.{digits}f}" if len(values) > 1 else text
 
 
-def gather(out: Path) -> dict[str, dict[int, dict[str, Any]]]:
+def gather(out: Path) -> Found:
     """The numbers of each row and seed, from `OUT/ROW-SEED/row.json`."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
+    found: Found = {}
     for path in sorted(out.glob("*/row.json")):
         row, seed = path.parent.name.rsplit("-", 1)
         found.setdefault(row, {})[int(seed)] = json.loads(path.read_text())

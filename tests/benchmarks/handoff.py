@@ -15,39 +15,28 @@ prints the table of all that is there, and writes it to OUT/handoff.md.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from commands import call, gather, markdown, spread, tracking, trained
+from commands import Found, Numbers, learned, markdown, measure_all, spread, tracking
 
 SCRATCH = "scratch"
 FILE = "backbone.safetensors"
-COLUMNS = ["seeds", "frozen J&F", "after training: J&F", "J", "F", "cycle accuracy", "minutes"]
+COLUMNS = ["steps", "seeds", "frozen J&F", "after training: J&F", "J", "F", "cycle accuracy", "minutes"]
 
 
-def measure(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(row: str, seed: int, options: argparse.Namespace) -> Numbers:
     """Train and score one row with one seed, where that was not done yet."""
-    run = options.out / f"{row}-{seed}"
-    log = run.with_suffix(".log")
-    begin = None if row == SCRATCH else options.runs / f"{row}-{seed}"
-    if not (run / "tracker.safetensors").is_file():
-        words = ["train", "--data", str(options.data / "train"), "--config", "track/default"]
-        words += ["--out", str(run), f"seed={seed}", f"optimizer.steps={options.steps}"]
-        words += [f"optimizer.warmup_steps={options.steps // 10}"]
-        if begin is not None:
-            words += ["--backbone", str(begin / FILE)]
-        if options.cache:
-            words += [f"data.cache={options.cache}"]
-        call(words, log)
-    scores = tracking(run / "tracker.safetensors", run / "davis", options.data / "eval", log)
-    found = {**trained(run), **scores}
-    if begin is not None:
-        found["frozen"] = tracking(begin / FILE, begin / "davis", options.data / "eval", log)["J&F"]
-    return found
+    run, begin = options.out / f"{row}-{seed}", options.runs / f"{row}-{seed}"
+    changes = [f"seed={seed}"]
+    if row == SCRATCH:
+        return learned(run, "track/default", options.steps, changes, options)
+    changes += ["--backbone", str(begin / FILE)]
+    found = learned(run, "track/default", options.steps, changes, options)
+    frozen = tracking(begin / FILE, begin / "davis", options.data / "eval", run.with_suffix(".log"))
+    return {**found, "frozen": frozen["J&F"]}
 
 
-def table(found: dict[str, dict[int, dict[str, Any]]], steps: int) -> str:
+def table(found: Found) -> str:
     """Markdown of everything that was measured, the best first: `{row: {seed: numbers}}`."""
 
     def cell(row: str, key: str, digits: int = 3) -> str:
@@ -57,10 +46,15 @@ def table(found: dict[str, dict[int, dict[str, Any]]], steps: int) -> str:
     order = sorted(found, key=lambda row: cell(row, "J&F"), reverse=True)
     keys = ("frozen", "J&F", "J", "F", "cycle")
     rows = {
-        row: [str(len(found[row])), *(cell(row, key) for key in keys), cell(row, "minutes", 1)]
+        row: [
+            str(next(iter(found[row].values()))["steps"]),
+            str(len(found[row])),
+            *(cell(row, key) for key in keys),
+            cell(row, "minutes", 1),
+        ]
         for row in order
     }
-    return markdown(f"begins with, {steps} steps", rows, COLUMNS)
+    return markdown("begins with", rows, COLUMNS)
 
 
 def main() -> None:
@@ -73,17 +67,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--cache", type=Path, help="folder for decoded frames")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    rows = {}
     for seed in (int(word) for word in options.seeds.split(",")):
         there = sorted(path.parent.name for path in options.runs.glob(f"*-{seed}/{FILE}"))
-        rows = options.rows.split(",") if options.rows else [SCRATCH, *(n.rsplit("-", 1)[0] for n in there)]
-        for row in rows:
-            numbers = measure(row, seed, options)
-            (options.out / f"{row}-{seed}" / "row.json").write_text(json.dumps(numbers))
-            print(row, seed, numbers, flush=True)
-    made = table(gather(options.out), options.steps)
-    (options.out / "handoff.md").write_text(made + "\n")
-    print(made)
+        every = [SCRATCH, *(name.rsplit("-", 1)[0] for name in there)]
+        rows[seed] = options.rows.split(",") if options.rows else every
+    measure_all(rows, measure, table, options, "handoff")
 
 
 if __name__ == "__main__":

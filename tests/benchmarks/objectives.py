@@ -16,11 +16,9 @@ OUT; each prints the table of all that is there, and writes it to OUT/objectives
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
-from commands import call, gather, markdown, spread, tracking, trained
+from commands import Found, Numbers, learned, markdown, measure_all, spread
 
 FRAMES = 4  # of a clip
 # Frames of a clip with gradient, and without: what each objective asks for (see `vidtrack/learn/objectives`).
@@ -49,24 +47,15 @@ def steps(row: str, budget: int) -> int:
     return round(budget * cost["anchors"] / cost[row])
 
 
-def measure(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(row: str, seed: int, options: argparse.Namespace) -> Numbers:
     """Train and score one row with one seed, where that was not done yet."""
+    name = row.removesuffix("-rgb") if row != "random" else "anchors"
+    changes = [f"objectives={{{name}: 1}}", f"seed={seed}", *EXTRA.get(row, [])]
     run = options.out / f"{row}-{seed}"
-    log = run.with_suffix(".log")
-    if not (run / "tracker.safetensors").is_file():
-        count = steps(row, options.steps)
-        name = row.removesuffix("-rgb") if row != "random" else "anchors"
-        words = ["train", "--data", str(options.data / "train"), "--config", "track/laptop"]
-        words += ["--out", str(run), f"objectives={{{name}: 1}}", f"seed={seed}", *EXTRA.get(row, [])]
-        words += [f"optimizer.steps={count}", f"optimizer.warmup_steps={count // 10}"]
-        if options.cache:
-            words += [f"data.cache={options.cache}"]
-        call(words, log)
-    scores = tracking(run / "tracker.safetensors", run / "davis", options.data / "eval", log)
-    return {**trained(run), **scores}
+    return learned(run, "track/laptop", steps(row, options.steps), changes, options)
 
 
-def table(found: dict[str, dict[int, dict[str, Any]]]) -> str:
+def table(found: Found) -> str:
     """Markdown of everything that was measured: `{row: {seed: numbers}}`."""
     rows = {}
     for row in ROWS:
@@ -86,15 +75,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of the objective anchors; others accordingly")
     parser.add_argument("--cache", type=Path, help="folder for decoded frames")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    for seed in (int(word) for word in options.seeds.split(",")):
-        for row in options.rows.split(","):
-            numbers = measure(row, seed, options)
-            (options.out / f"{row}-{seed}" / "row.json").write_text(json.dumps(numbers))
-            print(row, seed, numbers, flush=True)
-    made = table(gather(options.out))
-    (options.out / "objectives.md").write_text(made + "\n")
-    print(made)
+    rows = {int(seed): options.rows.split(",") for seed in options.seeds.split(",")}
+    measure_all(rows, measure, table, options, "objectives")
 
 
 if __name__ == "__main__":
