@@ -43,6 +43,10 @@ class TrackerOptions:
     temperature: Annotated[
         float | None, typer.Option(help="Temperature of the softmax over them. [0.05]")
     ] = None
+    bijective: Annotated[
+        float | None,
+        typer.Option(help="How much a pointer of a mask yields to cells that match better, 0 to 1. [0.25]"),
+    ] = None
     refine: Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")] = None
     precision: Annotated[
         str, typer.Option(help="auto, int8, bfloat16 or float32: what the network computes in.")
@@ -60,7 +64,7 @@ class TrackerOptions:
         """
         from vidtrack.tracker import load
 
-        names = ("size", "context", "radius", "reach", "topk", "temperature", "refine")
+        names = ("size", "context", "radius", "reach", "topk", "temperature", "bijective", "refine")
         chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
         if "size" in chosen:
             chosen["size"] = _working_side(chosen["size"])

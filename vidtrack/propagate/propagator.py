@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidtrack.pointers import as_keys, read, topk
+from vidtrack.pointers import CANDIDATES, Pointers, as_keys, bijective, read, topk
 from vidtrack.propagate.memory import Kept, Memory
 from vidtrack.propagate.motion import Motion
 from vidtrack.propagate.settings import Propagation
@@ -50,6 +50,7 @@ class Propagator:
         fill: 1 where channel 0 is the background.
         fine: labels are `fine` times as fine as embeddings, along rows and columns: a pointer copies the
             `fine x fine` labels of a cell as they lie in it, and the search costs no more.
+        bijective: see `Propagation`.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Propagator:
         labelled: Labelled | None = None,
         fill: float = 1.0,
         fine: int = 1,
+        bijective: float = 0,
     ) -> None:
-        self.settings, self.fill, self.fine = settings, fill, fine
+        self.settings, self.fill, self.fine, self.bijective = settings, fill, fine, bijective
         self.memory = Memory(settings.context)
         self.motion = Motion(settings, first=int(fill))
         self.finish = finish or normalise
@@ -109,15 +111,8 @@ class Propagator:
         height, width, _ = embedding.shape
         if frames[0].patches.shape[:2] != embedding.shape[:2]:
             raise ValueError(f"frame {index} has another size than the annotated frame")
-        settings, active = self.settings, self._active(frames)
-        pointers = topk(
-            embedding,
-            [kept.keys for kept in frames],
-            settings.radius,
-            settings.topk,
-            settings.temperature,
-            active=active if region is None else active & region,
-        )
+        active = self._active(frames)
+        pointers = self._point(embedding, frames, active if region is None else active & region)
         newest = next((n for n, kept in enumerate(frames) if kept is self.memory.recent[-1]), -1)
         self.motion.follow(pointers, newest, (height, width))
         values = torch.cat([kept.patches.flatten(0, 1) for kept in frames])  # [M*h*w, fine*fine*K]
@@ -129,6 +124,13 @@ class Propagator:
         similarity = torch.ones(height * width, device=embedding.device)
         similarity[pointers.cells] = pointers.score[:, 0].clamp(min=-1)
         return Carried(labels, similarity.view(height, width))
+
+    def _point(self, embedding: Tensor, frames: list[Kept], active: Tensor) -> Pointers:
+        keys, k, temperature = [kept.keys for kept in frames], self.settings.topk, self.settings.temperature
+        if not self.bijective:
+            return topk(embedding, keys, self.settings.radius, k, temperature, active)
+        candidates = topk(embedding, keys, self.settings.radius, CANDIDATES * k, temperature, active)
+        return bijective(candidates, self.bijective, k, temperature)
 
     def region(self, later: int = 0) -> Tensor | None:
         """bool `[h, w]`: cells of a frame whose embedding will be used; None: all.

@@ -47,8 +47,11 @@ class Propagation(Config):
         refine: snap the masks to the frame's edges (guided filter); off: bilinear up-sampling alone.
         foreground: weight of the objects against the background in the final argmax. Soft labels that are
             fed back wear convex objects away; LIIR (Li et al. 2022) uses 1.05 in its code.
+        bijective: how much a pointer of a mask is marked down where another cell of the frame matches the
+            same place of the memory better, see `vidtrack.pointers.bijective`; 0: not at all.
         preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
-            `reach`, `margin`, `refine` and `foreground` have no effect, and `context` counts frames.
+            `reach`, `margin`, `refine`, `foreground` and `bijective` have no effect, and `context` counts
+            frames.
     """
 
     size: int | None = Field(default=480, ge=16, le=8192)
@@ -62,6 +65,7 @@ class Propagation(Config):
     temperature: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     refine: bool = True
     foreground: float = Field(default=1.3, gt=0, le=10)
+    bijective: float = Field(default=0.25, ge=0, le=1, allow_inf_nan=False)
     preset: Preset | None = None
 
     @model_validator(mode="after")
