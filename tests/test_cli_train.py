@@ -95,9 +95,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    train(
-        Path("videos"), load_config(TrackConfig, "track/default", changes, bundled_configs()), Path("alone")
-    )
+    train(Path("videos"), load_config(TrackConfig, "track/small", changes, bundled_configs()), Path("alone"))
     torch.set_num_threads(threads)
     one, other = (load_file(tmp_path / out / "tracker.safetensors") for out in ("killed", "alone"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 import vidtrack
+from pretrain.config import load_config
 from vidtrack import InputError, Masks
+from vidtrack.files import bundled_configs
+from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
 from vidtrack.tracker import BUNDLED, Tracker, load
@@ -195,13 +198,22 @@ def test_changed_settings_leave_the_tracker_as_it_is() -> None:
     tracker = load("lab", topk=7)
     other = tracker.changed("fast", context="1,2", topk=3)
     assert other.embedder is tracker.embedder and tracker.settings.topk == 7
-    assert (other.settings.size, other.settings.topk, other.settings.point_topk) == (384, 3, 3)
+    assert (other.settings.size, other.settings.topk, other.settings.point_topk) == (480, 3, 3)
+    assert other.settings.radius == 12
     assert other.settings.context == other.settings.point_context == (1, 2)
     assert load("lab").changed(preset="dino").settings == load("lab", preset="dino").settings
     with pytest.raises(InputError, match="--topk"):
         tracker.changed(topk=0)
     with pytest.raises(InputError, match="--quality fast and --preset crw"):
         tracker.changed("fast", "crw")
+
+
+def test_the_default_tracker_brings_its_settings_and_presets_those_of_the_papers() -> None:
+    """The default weights are compared at 640 pixels and in wider windows; a paper's code is run at 480."""
+    default = load("default").settings
+    assert (default.size, default.radius, default.reach, default.margin) == (640, 20, 5, 8)
+    assert default == load_config(TrackConfig, "track/default", [], bundled_configs()).propagation
+    assert (load("default", preset="crw").settings.size, load("small").settings.size) == (480, 480)
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,7 @@ def _of_preset(preset: str | None) -> dict[str, Any]:
     paper = variant(preset)
     return {
         "preset": preset,
+        "size": 480,  # the papers report DAVIS at 480p
         "topk": paper.topk,
         "temperature": paper.temperature,
         "radius": math.ceil(paper.radius),

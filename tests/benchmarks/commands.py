@@ -26,10 +26,14 @@ def call(words: list[str], log: Path) -> None:
 
 
 def tracking(tracker: Path, out: Path, data: Path, log: Path) -> dict[str, float]:
-    """J&F, J and F of a tracker or frozen backbone on DAVIS-2016-dev; what OUT has is not done again."""
+    """J&F, J and F of a tracker or frozen backbone on DAVIS-2016-dev; what OUT has is not done again.
+
+    Pointers are the plain ones of the literature: what is compared is features.
+    """
     if not (out / "results.json").is_file():
         words = ["benchmark", "davis", "--data", str(data / "DAVIS-2016-dev"), "--year", "2016"]
-        call([*words, "--split", "dev", "--tracker", str(tracker), "--out", str(out), "--quiet"], log)
+        words += ["--split", "dev", "--bijective", "0"]
+        call([*words, "--tracker", str(tracker), "--out", str(out), "--quiet"], log)
     results = json.loads((out / "results.json").read_text())
     return {name: results[f"{name}-Mean"] for name in ("J&F", "J", "F")}
 

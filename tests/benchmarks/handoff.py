@@ -4,7 +4,7 @@
     python tests/benchmarks/handoff.py --data DATA --runs RUNS/frames --out OUT
 
 RUNS/frames holds `METHOD-SEED/` with `backbone.safetensors` and the score of the frozen backbone. Each row is
-made by the commands that a user types: `vidtrack train --backbone RUN --config track/default` with fewer
+made by the commands that a user types: `vidtrack train --backbone RUN --config track/wide` with fewer
 steps, then `vidtrack benchmark davis`. "scratch" begins with random weights, without `--backbone`. All rows
 have the same steps, clips and rates: what differs is where they begin.
 
@@ -29,9 +29,9 @@ def measure(row: str, seed: int, options: argparse.Namespace) -> Numbers:
     run, begin = options.out / f"{row}-{seed}", options.runs / f"{row}-{seed}"
     changes = [f"seed={seed}"]
     if row == SCRATCH:
-        return learned(run, "track/default", options.steps, changes, options)
+        return learned(run, "track/wide", options.steps, changes, options)
     changes += ["--backbone", str(begin / FILE)]
-    found = learned(run, "track/default", options.steps, changes, options)
+    found = learned(run, "track/wide", options.steps, changes, options)
     frozen = tracking(begin / FILE, begin / "davis", options.data / "eval", run.with_suffix(".log"))
     return {**found, "frozen": frozen["J&F"]}
 

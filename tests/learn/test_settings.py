@@ -1,11 +1,9 @@
 """The config of `vidtrack train`: which objectives a bundled config and overrides name."""
 
-import inspect
-
 import pytest
 
 from pretrain.config import load_config
-from vidtrack.commands.train import train
+from vidtrack.commands.train import _recipe
 from vidtrack.files import bundled_configs
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import Model
@@ -19,6 +17,7 @@ from vidtrack.model.colorizer import Model
         ("track/default", ["objectives={cycle: 1}"], {"cycle": 1.0}),
         ("track/laptop", [], {"anchors": 1.0}),
         ("track/small", [], {"anchors": 1.0}),
+        ("track/wide", [], {"anchors": 1.0}),
         ("track/free", [], {"anchors": 1.0}),
         ("track/quantized", [], {"quantized": 1.0}),
     ],
@@ -28,8 +27,24 @@ def test_objectives_of_bundled_configs(name: str, overrides: list[str], expected
     assert TrackConfig().objectives == {"anchors": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([], "track/small"),
+        (["optimizer.steps=3"], "track/small"),
+        (["tracker=default", "optimizer.steps=3"], "track/default"),
+        (['model.backbone="timm:resnet18"'], "track/wide"),
+    ],
+)
+def test_a_run_without_config_has_one_that_fits_what_it_begins_with(
+    changes: list[str], expected: str
+) -> None:
+    """Half the channels from nothing; a tracker and a pretrained backbone bring their own."""
+    assert _recipe(changes) == expected
+    load_config(TrackConfig, expected, changes, bundled_configs())
+
+
 def test_the_default_config_can_go_on_from_a_tracker() -> None:
     """`vidtrack train --tracker default` without --config: it chooses no model, which the tracker has."""
-    config = inspect.signature(train).parameters["config"].default
-    assert load_config(TrackConfig, config, [], bundled_configs()).model == Model()
+    assert load_config(TrackConfig, "track/default", [], bundled_configs()).model == Model()
     assert load_config(TrackConfig, "track/laptop", [], bundled_configs()).model != Model()

@@ -27,17 +27,17 @@ class TrackerOptions:
         str | None, typer.Option(help="crw, dino or vfs: carry labels as that paper's code does.")
     ] = None
     size: Annotated[
-        str | None, typer.Option(help="Short side for the embeddings in pixels, or native. [480]")
+        str | None, typer.Option(help="Short side for the embeddings in pixels, or native. [640]")
     ] = None
     context: Annotated[
         str | None,
         typer.Option(help="Previous frames attended to: 7 for the last seven, or distances. [1,3,6]"),
     ] = None
     radius: Annotated[
-        int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [12]")
+        int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [20]")
     ] = None
     reach: Annotated[
-        int | None, typer.Option(help="Cells around each object that are asked, plus its motion. [4]")
+        int | None, typer.Option(help="Cells around each object that are asked, plus its motion. [5]")
     ] = None
     topk: Annotated[int | None, typer.Option(help="Pointers per cell. [4]")] = None
     temperature: Annotated[

@@ -29,8 +29,11 @@ def train(
         str | None, typer.Option(help="Tracker to go on from: default, small, a file, or a finished run.")
     ] = None,
     config: Annotated[
-        str, typer.Option(help="Bundled name such as track/default, or a path.")
-    ] = "track/default",
+        str | None,
+        typer.Option(
+            help="Bundled name or path. [track/small; --tracker: track/default; --backbone: track/wide]"
+        ),
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so long; resumable.")] = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -58,7 +61,7 @@ def train(
             *([] if tracker is None else [f"tracker={json.dumps(tracker)}"]),
             *(overrides or []),
         ]
-        settings = load_config(TrackConfig, config, changes, bundled_configs())
+        settings = load_config(TrackConfig, config or _recipe(changes), changes, bundled_configs())
         with training_progress(quiet, sources="parts of videos") as (decoding, report):
             result = run(
                 data,
@@ -75,7 +78,7 @@ def train(
                 finish=page,
             )
         shown = result.skipped[:SHOWN]
-        warn([f"{name} was skipped: {why}" for name, why in shown])
+        warn([f"{shot} was skipped: {why}" for shot, why in shown])
         if len(result.skipped) > len(shown):
             warn([f"{len(result.skipped) - len(shown)} more were skipped: see {out / 'skipped.json'}"])
         if result.interrupted:
@@ -85,3 +88,11 @@ def train(
             print(f"{out / 'report.html'} shows what was learned")
         elif not quiet:
             print(f"{out}: stopped at step {result.steps}; run the same command again to go on")
+
+
+def _recipe(changes: list[str]) -> str:
+    """The config of a run that names none: it must fit what the run begins with."""
+    begins = {"tracker": "track/default", "model.backbone": "track/wide"}
+    return next(
+        (name for key, name in begins.items() if any(c.startswith(f"{key}=") for c in changes)), "track/small"
+    )

@@ -78,7 +78,7 @@ class Propagation(Config):
 
 # What --quality changes; it never changes weights. "default" takes the tracker file's settings as they are.
 QUALITIES: dict[str, dict[str, Any]] = {
-    "fast": {"size": 384, "context": (1, 4)},
+    "fast": {"size": 480, "radius": 12, "context": (1, 4), "reach": 4, "margin": 6},
     "default": {},
-    "best": {"size": 640, "radius": 16, "context": (1, 3, 5, 7), "reach": None, "margin": None},
+    "best": {"size": 800, "radius": 25, "context": (1, 3, 5, 7), "reach": None, "margin": None},
 }
