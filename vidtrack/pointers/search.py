@@ -78,16 +78,16 @@ class Search:
     def cropped(self, top: int, left: int) -> tuple[Tensor, Tensor]:
         """Only those keys of the windows that may be pointed to: fewer numbers, for processors."""
         blocks = self._blocks(top, left)
-        count = sum((r1 - r0) * (c1 - c0) for _, r0, r1, c0, c1 in blocks)
-        keys, scores = self._buffers(count)
-        begin = 0
-        for frame, r0, r1, c0, c1 in blocks:
-            shape = (r1 - r0, c1 - c0)
-            block = keys[begin : begin + shape[0] * shape[1]].view(*shape, self.depth)
+        counts = [(r1 - r0) * (c1 - c0) for _, r0, r1, c0, c1 in blocks]
+        keys, scores = self._buffers(max(counts), sum(counts))
+        query, begin = self._tile(top, left), 0
+        for (frame, r0, r1, c0, c1), count in zip(blocks, counts, strict=True):
+            block = keys[:count].view(r1 - r0, c1 - c0, self.depth)
             block[..., : self.split] = self.memory[frame].map[r0:r1, c0:c1]
             block[..., self.split :] = self.window[r0 - top : r1 - top, c0 - left : c1 - left]
-            begin += shape[0] * shape[1]
-        torch.mm(self._tile(top, left), keys.T, out=scores)  # [64, n]
+            # One frame at a time: its keys are still in the processor's cache.
+            torch.mm(query, keys[:count].T, out=scores[:, begin : begin + count])  # [64, n]
+            begin += count
         return self._select(scores, blocks)
 
     def _blocks(self, top: int, left: int) -> list[Block]:
@@ -100,14 +100,13 @@ class Search:
                 blocks.append((frame, r0, r1, c0, c1))
         return blocks or [(0, top, top + self.side, left, left + self.side)]
 
-    def _buffers(self, count: int) -> tuple[Tensor, Tensor]:
-        """Memory of this thread for keys `[n, D]` and scores `[64, n]`: fresh memory is slow to touch."""
+    def _buffers(self, keys: int, scores: int) -> tuple[Tensor, Tensor]:
+        """Memory of this thread for keys `[n, D]` and scores `[64, m]`: fresh memory is slow to touch."""
         if not hasattr(self._local, "keys"):
-            most = len(self.memory) * self.side**2
-            self._local.keys = self.query.new_empty(most * self.depth)
-            self._local.scores = self.query.new_empty(TILE * TILE * most)
-        keys = self._local.keys[: count * self.depth].view(count, self.depth)
-        return keys, self._local.scores[: TILE * TILE * count].view(TILE * TILE, count)
+            self._local.keys = self.query.new_empty(self.side**2 * self.depth)
+            self._local.scores = self.query.new_empty(TILE * TILE * len(self.memory) * self.side**2)
+        own = self._local.keys[: keys * self.depth].view(keys, self.depth)
+        return own, self._local.scores[: TILE * TILE * scores].view(TILE * TILE, scores)
 
     def _select(self, scores: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
         """The k best of scores `[64, n]`, and their memory cells."""
