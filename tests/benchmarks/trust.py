@@ -32,7 +32,7 @@ from vidtrack.benchmark.davis import DavisSequence, DavisSet
 from vidtrack.benchmark.metrics import region_similarity
 from vidtrack.labels import Masks
 from vidtrack.propagate.confidence import CALIBRATION
-from vidtrack.propagate.masks import MaskCarrier
+from vidtrack.propagate.masks import MaskCarrier, coarse
 from vidtrack.propagate.propagator import Carried
 from vidtrack.session import Session
 from vidtrack.video import read_image
@@ -103,7 +103,8 @@ def measure(tracker: vidtrack.Tracker, sequence: DavisSequence) -> Rows:
         session, found = carry(tracker, images, embeddings, given, begin, None)
         for index, carried in found.items():
             carrier = carrier_of(session)
-            evidence = carrier.confidence.evidence(embeddings[index], carried.labels).numpy()
+            labels = coarse(carried.labels, carrier.fine)
+            evidence = carrier.confidence.evidence(embeddings[index], labels).numpy()
             rows["one"] += scored(session, carried, images[index], truth[index], evidence)
     session, forward = carry(tracker, images, embeddings, given, 0, last)
     _, backward = carry(tracker, images, embeddings, given, last, 0)

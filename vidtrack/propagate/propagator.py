@@ -128,8 +128,9 @@ class Propagator:
     def _point(self, embedding: Tensor, frames: list[Kept], active: Tensor) -> Pointers:
         keys, k, temperature = [kept.keys for kept in frames], self.settings.topk, self.settings.temperature
         if not self.bijective:
-            return topk(embedding, keys, self.settings.radius, k, temperature, active)
-        candidates = topk(embedding, keys, self.settings.radius, CANDIDATES * k, temperature, active)
+            return topk(embedding, keys, self.settings.radius, k, temperature, active=active)
+        radius, wider = self.settings.radius, CANDIDATES * k
+        candidates = topk(embedding, keys, radius, wider, temperature, active=active)
         return bijective(candidates, self.bijective, k, temperature)
 
     def region(self, later: int = 0) -> Tensor | None:
