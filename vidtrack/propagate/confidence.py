@@ -24,7 +24,7 @@ from torch import Tensor
 from vidtrack.propagate.fusion import decidedness
 
 # Bias, then the weights of decidedness, likeness and wholeness.
-CALIBRATION = (-9.72, 5.01, 5.99, 1.22)
+CALIBRATION = (-12.19, 4.08, 8.75, 1.89)
 INSIDE = 0.5  # cells with more of an object's label than this are its pieces
 
 
