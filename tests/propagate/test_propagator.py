@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidtrack.pointers import Pointers
+from vidtrack.labels import Masks
+from vidtrack.pointers import CANDIDATES, Pointers, bijective
 from vidtrack.propagate.annotations import masks_to_cells
+from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.propagate.memory import Kept, Memory
 from vidtrack.propagate.motion import Motion
 from vidtrack.propagate.propagator import MIN_MASS, Propagator, has_object, reachable
@@ -291,3 +293,23 @@ def test_nothing_left_is_background() -> None:
     ids, confidence = winners(labels, (32, 32), 8, (32, 32))
     assert not ids.any()
     assert confidence == {}
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_masks_are_carried_by_pointers_that_yield(strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cell chooses among more candidates than it keeps, by the strength of the settings."""
+    seen = []
+
+    def spied(candidates: Pointers, *arguments: float) -> Pointers:
+        seen.append((candidates.index.shape[1], *arguments))
+        return bijective(candidates, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vidtrack.propagate.propagator.bijective", spied)
+    settings = Propagation(size=None, radius=3, topk=2, context=(1,), temperature=0.1, bijective=strength)
+    carrier = MaskCarrier(settings, 8)
+    first, second = F.normalize(torch.randn(2, 6, 6, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    ids = np.zeros((48, 48), np.uint8)
+    ids[16:32, 16:32] = 1
+    carrier.annotate(0, first, (48, 48), Masks(ids))
+    carrier.step(1, second, np.zeros((48, 48, 3), np.uint8))
+    assert seen == ([(CANDIDATES * 2, 0.5, 2, 0.1)] if strength else [])
