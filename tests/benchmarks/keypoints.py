@@ -33,7 +33,7 @@ from vidtrack.propagate.presets import VARIANTS
 from vidtrack.video import read_image
 
 TRACKERS = ("default", "lab", "copy", "lk")
-# A point that moves further in one frame leaves the default search window: 12 cells of 8 pixels.
+# A point that moves further in one frame leaves a window of 12 cells of 8 pixels.
 WINDOW_PX = 96
 GRID = 10  # points along each side of a box that lk follows
 

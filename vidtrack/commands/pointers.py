@@ -24,7 +24,10 @@ def pointers(
     *,
     options: TrackerOptions,
 ) -> None:
-    """Draw where the labels of a point come from: the weight of every cell in its window, frame by frame."""
+    """Draw where the labels of a point come from: the weight of every cell in its window, frame by frame.
+
+    As if --bijective were 0: these are the matches before those of masks yield to each other.
+    """
     with told():
         from vidtrack.files import require_free
         from vidtrack.pointer_picture import parse_point, pointer_picture
