@@ -211,7 +211,7 @@ def test_changed_settings_leave_the_tracker_as_it_is() -> None:
 def test_the_default_tracker_brings_its_settings_and_presets_those_of_the_papers() -> None:
     """The default weights are compared at 640 pixels and in wider windows; a paper's code is run at 480."""
     default = load("default").settings
-    assert (default.size, default.radius, default.reach, default.margin) == (640, 20, 5, 8)
+    assert (default.size, default.radius, default.reach, default.margin) == (640, 16, 5, 8)
     assert default == load_config(TrackConfig, "track/default", [], bundled_configs()).propagation
     assert (load("default", preset="crw").settings.size, load("small").settings.size) == (480, 480)
 

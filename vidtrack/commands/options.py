@@ -34,7 +34,7 @@ class TrackerOptions:
         typer.Option(help="Previous frames attended to: 7 for the last seven, or distances. [1,3,6]"),
     ] = None
     radius: Annotated[
-        int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [20]")
+        int | None, typer.Option(help="Half side of the search window in cells of 8 pixels. [16]")
     ] = None
     reach: Annotated[
         int | None, typer.Option(help="Cells around each object that are asked, plus its motion. [5]")
