@@ -18,6 +18,7 @@ from vidtrack.learn import adapt as module
 from vidtrack.learn.adapt import Adapt, adapt, adapt_model
 from vidtrack.learn.adapted import adapted
 from vidtrack.learn.cycle_accuracy import CycleAccuracy
+from vidtrack.learn.objectives.passes import weighted_losses
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import load_tracker, save_tracker
 from vidtrack.tracker import load
@@ -114,6 +115,42 @@ def test_the_same_call_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -
         adapt_model(net, [footage()], settings(), CPU)
         results.append(copied(net))
     assert all(torch.equal(value, results[1][key]) for key, value in results[0].items())
+
+
+def test_clips_of_a_video_do_not_compete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each clip of a step has a loss of its own, and draws of its own: the same things are in all of them."""
+    seen = []
+
+    def spied(model: Any, target: Any, objectives: Any, weights: Any, views: Any) -> dict[str, Tensor]:
+        seen.append((len(views.frames), views.step, views.part, views.parts))
+        return weighted_losses(model, target, objectives, weights, views)
+
+    monkeypatch.setattr(module, "weighted_losses", spied)
+    adapt_model(model(), [footage()], settings(steps=2, batch=3), CPU)
+    assert seen == [(1, step, part, 3) for step in range(2) for part in range(3)]
+
+
+def test_a_step_follows_the_mean_of_its_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three equal clips of a step move the weights as one of them does; AdamW alone would hide a sum."""
+
+    def equal(model: Any, *_: Any) -> dict[str, Tensor]:
+        return {"loss": sum(p.square().sum() for p in model.parameters() if p.requires_grad)}
+
+    def plain(net: Any, _: Any) -> dict[str, Any]:
+        optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+        steady = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": steady}}
+
+    monkeypatch.setattr(module, "weighted_losses", equal)
+    monkeypatch.setattr(module, "make_optimizer", plain)
+    states = []
+    for batch in (1, 3):
+        scores(monkeypatch, [0.0, 0.5])
+        net = model()
+        adapt_model(net, [footage()], settings(steps=1, checks=1, batch=batch), CPU)
+        states.append(copied(net))
+    assert all(torch.allclose(value, states[1][key], atol=1e-6) for key, value in states[0].items())
+    assert not torch.equal(states[0]["head.0.weight"], model().state_dict()["head.0.weight"])
 
 
 def test_it_learns_to_follow_a_video() -> None:

@@ -48,7 +48,8 @@ class Adapt(Config):
     """The config of `vidtrack adapt`.
 
     Attributes:
-        steps, batch, learning_rate: of AdamW, with a tenth of the steps as warm-up; `batch` clips a step.
+        steps, batch, learning_rate: of AdamW, with a tenth of the steps as warm-up; `batch` clips a step,
+            each of which is learned from by itself.
         stages: how many of the backbone's last stages learn.
         checks: times that the model is scored on the way; the best of them is what may be kept.
         margin: by which cycle accuracy must grow, or the tracker stays as it was.
@@ -64,7 +65,7 @@ class Adapt(Config):
     checks: int = Field(default=4, ge=1)
     margin: float = Field(default=0.005, ge=0)
     seed: int = 0
-    data: Data = Data(rate=24, cache_gb=0.5, split=None)
+    data: Data = Data(short_side=256, rate=24, cache_gb=0.5, split=None)
     clips: Clips = Clips(gap=(1, 6))
     anchors: Anchors = Anchors()
     scored: HeldOut = HeldOut(clips=24, gap=3)
@@ -217,10 +218,12 @@ def _learn(
     sampler = StepSampler(len(videos), settings.batch, settings.steps, settings.seed)
     for step, batch in enumerate(loader(ClipDataset(videos, settings.clips), sampler, 0, collate)):
         frames, windows = (part.to(device) for part in batch)
-        views = Views(to_float(frames), windows, settings.seed, step)
-        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
-            loss = weighted_losses(model, model, objectives, {"anchors": 1.0}, views)["loss"]
-        loss.backward()
+        # One clip at a time: in clips of one video the same things come again, and must not compete.
+        for part, (clip, window) in enumerate(zip(frames.split(1), windows.split(1), strict=True)):
+            views = Views(to_float(clip), window, settings.seed, step, part, len(frames))
+            with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+                loss = weighted_losses(model, model, objectives, {"anchors": 1.0}, views)["loss"]
+            (loss / len(frames)).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
