@@ -53,6 +53,8 @@ class Adapt(Config):
         stages: how many of the backbone's last stages learn.
         checks: times that the model is scored on the way; the best of them is what may be kept.
         margin: by which cycle accuracy must grow, or the tracker stays as it was.
+        least: cycle accuracy of the tracker as it is that allows a judgement. Where fewer walks come home,
+            more of them don't mean better masks (see the model card), and nothing is learned.
         seed: of the clips that are drawn.
         data, clips, anchors: as in `vidtrack train`, but for more frames a second: one video has few.
         scored: the clips that it is scored on, with `temperature` as in a training's validation.
@@ -60,10 +62,11 @@ class Adapt(Config):
 
     steps: int = Field(default=100, ge=1)
     batch: int = Field(default=4, ge=1)
-    learning_rate: float = Field(default=5e-5, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     stages: int = Field(default=1, ge=0)
     checks: int = Field(default=4, ge=1)
     margin: float = Field(default=0.005, ge=0)
+    least: float = Field(default=0.1, ge=0, le=1)
     seed: int = 0
     data: Data = Data(short_side=256, rate=24, cache_gb=0.5, split=None)
     clips: Clips = Clips(gap=(1, 6))
@@ -79,6 +82,7 @@ class Adapted:
     Attributes:
         before, after: cycle accuracy 0..1 of the tracker as it was, and of the best one on the way.
         accepted: whether the latter is kept.
+        judged: whether enough walks come home to tell; if not, nothing was learned.
         step: at which it was found.
         frames: of the video, that were learned from.
     """
@@ -88,11 +92,17 @@ class Adapted:
     accepted: bool
     step: int
     frames: int
+    judged: bool = True
 
     def sentence(self) -> str:
         """What came of it, for people."""
         if self.accepted:
             return f"adapted to {self.frames} frames: cycle accuracy {self.before:.3f} -> {self.after:.3f}"
+        if not self.judged:
+            return (
+                f"too few walks through this video come home to tell a gain (cycle accuracy {self.before:.3f}): "
+                "the tracker stays as it was"
+            )
         return f"learning on {self.frames} frames brought no gain: the tracker stays as it was"
 
 
@@ -180,6 +190,9 @@ def adapt_model(
         raise InputError(f"no stretch of the video has {settings.scored.frames} frames to be scored on.")
     model.eval().to(device).to(memory_format=torch.channels_last)  # batch norms keep their statistics
     before = best = score(model, clips, settings.temperature).mean
+    if before < settings.least:
+        model.cpu().requires_grad_(False)
+        return Adapted(before, before, False, 0, sum(len(video) for video in videos), judged=False)
     kept, at = copy.deepcopy(model.state_dict()), 0
     checks = {round(settings.steps * (n + 1) / settings.checks) for n in range(settings.checks)}
     for step in _learn(model, list(videos), settings, device):
