@@ -100,8 +100,8 @@ class Adapted:
             return f"adapted to {self.frames} frames: cycle accuracy {self.before:.3f} -> {self.after:.3f}"
         if not self.judged:
             return (
-                f"too few walks through this video come home to tell a gain (cycle accuracy {self.before:.3f}): "
-                "the tracker stays as it was"
+                f"too few walks through this video come home to tell a gain (cycle accuracy "
+                f"{self.before:.3f}): the tracker stays as it was"
             )
         return f"learning on {self.frames} frames brought no gain: the tracker stays as it was"
 
