@@ -48,7 +48,8 @@ def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: P
     """Read a YAML config and apply `key=value` overrides (dots descend: `optimizer.steps=100`).
 
     Below a key that holds a mapping, `key.name=value` adds to it, also to its default where the file has no
-    such key; `key={name: value}` replaces the whole.
+    such key; `key={name: value}` replaces the whole. What a section leaves out has the default that the
+    schema gives to that section, which may differ from the defaults of the section's own type.
 
     Args:
         schema: pydantic model of the whole config.
@@ -67,7 +68,7 @@ def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: P
     for override in overrides:
         _set(values, override, schema)
     try:
-        return schema.model_validate(values)
+        return schema.model_validate(_completed(values, schema))
     except ValidationError as error:
         raise InputError(f"config {name}: {_explain(schema, error)}") from error
 
@@ -145,6 +146,28 @@ def _set(values: dict[str, Any], override: str, schema: type[BaseModel]) -> None
         values[last] = _parsed(text)
     except INVALID as error:
         raise InputError(f"{_short(override)!r}: {_short(text)!r} is not a valid YAML value.") from error
+
+
+def _completed(values: dict[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """The values, and below each section of them what the schema's default of that section sets."""
+    found = dict(values)
+    for name, field in schema.model_fields.items():
+        kind: Any = field.annotation
+        if not (_is_model(kind) and isinstance(found.get(name), dict)):
+            continue
+        if isinstance(field.default, BaseModel):
+            found[name] = _merged(field.default.model_dump(exclude_unset=True), found[name])
+        found[name] = _completed(found[name], kind)
+    return found
+
+
+def _merged(below: dict[str, Any], above: dict[Any, Any]) -> dict[Any, Any]:
+    """Both mappings in one; where both hold a mapping, that one too, else the value of `above`."""
+    both = {key: (below[key], above[key]) for key in below.keys() & above.keys()}
+    deeper = {
+        key: _merged(a, b) for key, (a, b) in both.items() if isinstance(a, dict) and isinstance(b, dict)
+    }
+    return below | above | deeper
 
 
 def _explain(schema: type[BaseModel], error: ValidationError) -> str:

@@ -42,6 +42,31 @@ def test_a_path_is_a_config(tmp_path: Path) -> None:
     assert load_config(Outer, str(tmp_path / "mine.yaml"), [], tmp_path) == Outer()
 
 
+class Deep(Config):
+    inner: Inner = Inner(steps=3)
+    outer: Outer = Outer(name="z", inner=Inner(rate=0.7))
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("", ["inner.rate=2"], Deep(inner=Inner(steps=3, rate=2))),
+        ("inner:\n  rate: 2\n", [], Deep(inner=Inner(steps=3, rate=2))),
+        ("inner:\n  rate: 2\n", ["inner.steps=1"], Deep(inner=Inner(steps=1, rate=2))),
+        ("", ["inner={}"], Deep()),
+        ("", ["outer.inner.steps=9"], Deep(outer=Outer(name="z", inner=Inner(steps=9, rate=0.7)))),
+        ("", ["outer.pair=[5, 6]"], Deep(outer=Outer(name="z", inner=Inner(rate=0.7), pair=(5, 6)))),
+        ("outer:\n  inner: {rate: 1}\n", [], Deep(outer=Outer(name="z", inner=Inner(rate=1)))),
+    ],
+)
+def test_what_a_section_leaves_out_is_what_the_schema_says_of_that_section(
+    tmp_path: Path, text: str, overrides: list[str], expected: Deep
+) -> None:
+    """A section may have other defaults in one schema than in another."""
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_config(Deep, str(tmp_path / "mine.yaml"), overrides, tmp_path) == expected
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "expected"),
     [
