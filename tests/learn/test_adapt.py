@@ -45,7 +45,6 @@ def settings(**changes: Any) -> Adapt:
         "clips": {"frames": 3, "gap": [1, 2], "crop": 32},
         "anchors": {"grid": 2, "cross_grid": 2},
         "scored": {"clips": 2, "frames": 3, "gap": 1},
-        "least": 0.0,
     }
     return Adapt.model_validate(values | changes)
 
@@ -98,28 +97,13 @@ def test_the_best_is_kept_or_nothing(values: list[float], kept: int, monkeypatch
     seen = scores(monkeypatch, values)
     net = model()
     told: list[dict[str, float]] = []
-    found = adapt_model(net, [footage()], settings(margin=0.01), CPU, told.append)
+    found = adapt_model(net, [footage()], settings(margin=0.02), CPU, told.append)
     assert all(torch.equal(value, seen[kept][key]) for key, value in net.state_dict().items())
     assert not all(torch.equal(value, seen[1][key]) for key, value in seen[2].items())
     assert (found.accepted, found.step) == (kept > 0, STEPS // 2 * kept)
     assert (found.before, found.after) == (values[0], values[kept])
     assert [record["step"] for record in told] == [STEPS // 2, STEPS]
     assert found.frames == 12
-
-
-@pytest.mark.parametrize(("least", "judged"), [(0.2, True), (0.21, False)])
-def test_nothing_is_learned_where_too_few_walks_come_home(
-    least: float, judged: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores(monkeypatch, [0.2, 0.9, 0.9])
-    net = model()
-    before, told = copied(net), []  # type: ignore[var-annotated]
-    found = adapt_model(net, [footage()], settings(least=least), CPU, told.append)
-    assert found.judged == found.accepted == judged == bool(told)
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()) != judged
-    assert found.before == 0.2 and found.after == (0.9 if judged else 0.2)
-    assert ("too few walks" in found.sentence() and "0.200" in found.sentence()) != judged
-    assert not any(parameter.requires_grad for parameter in net.parameters())
 
 
 def test_the_same_call_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,9 +52,8 @@ class Adapt(Config):
             each of which is learned from by itself.
         stages: how many of the backbone's last stages learn.
         checks: times that the model is scored on the way; the best of them is what may be kept.
-        margin: by which cycle accuracy must grow, or the tracker stays as it was.
-        least: cycle accuracy of the tracker as it is that allows a judgement. Where fewer walks come home,
-            more of them don't mean better masks (see the model card), and nothing is learned.
+        margin: the share of itself by which cycle accuracy must grow, or the tracker stays as it was. Less
+            than that says nothing about masks (see the model card).
         seed: of the clips that are drawn.
         data, clips, anchors: as in `vidtrack train`, but for more frames a second: one video has few.
         scored: the clips that it is scored on, with `temperature` as in a training's validation.
@@ -65,8 +64,7 @@ class Adapt(Config):
     learning_rate: float = Field(default=2e-4, gt=0)
     stages: int = Field(default=1, ge=0)
     checks: int = Field(default=4, ge=1)
-    margin: float = Field(default=0.005, ge=0)
-    least: float = Field(default=0.1, ge=0, le=1)
+    margin: float = Field(default=0.05, ge=0)
     seed: int = 0
     data: Data = Data(short_side=256, rate=24, cache_gb=0.5, split=None)
     clips: Clips = Clips(gap=(1, 6))
@@ -82,7 +80,6 @@ class Adapted:
     Attributes:
         before, after: cycle accuracy 0..1 of the tracker as it was, and of the best one on the way.
         accepted: whether the latter is kept.
-        judged: whether enough walks come home to tell; if not, nothing was learned.
         step: at which it was found.
         frames: of the video, that were learned from.
     """
@@ -92,17 +89,11 @@ class Adapted:
     accepted: bool
     step: int
     frames: int
-    judged: bool = True
 
     def sentence(self) -> str:
         """What came of it, for people."""
         if self.accepted:
             return f"adapted to {self.frames} frames: cycle accuracy {self.before:.3f} -> {self.after:.3f}"
-        if not self.judged:
-            return (
-                f"too few walks through this video come home to tell a gain (cycle accuracy "
-                f"{self.before:.3f}): the tracker stays as it was"
-            )
         return f"learning on {self.frames} frames brought no gain: the tracker stays as it was"
 
 
@@ -190,9 +181,6 @@ def adapt_model(
         raise InputError(f"no stretch of the video has {settings.scored.frames} frames to be scored on.")
     model.eval().to(device).to(memory_format=torch.channels_last)  # batch norms keep their statistics
     before = best = score(model, clips, settings.temperature).mean
-    if before < settings.least:
-        model.cpu().requires_grad_(False)
-        return Adapted(before, before, False, 0, sum(len(video) for video in videos), judged=False)
     kept, at = copy.deepcopy(model.state_dict()), 0
     checks = {round(settings.steps * (n + 1) / settings.checks) for n in range(settings.checks)}
     for step in _learn(model, list(videos), settings, device):
@@ -201,7 +189,7 @@ def adapt_model(
         now = score(model, clips, settings.temperature).mean
         if report is not None:
             report({"step": step, "steps": settings.steps, "cycle_accuracy": now, "before": before})
-        if now > best + (settings.margin if at == 0 else 0):
+        if now > best * (1 + (settings.margin if at == 0 else 0)):
             best, kept, at = now, copy.deepcopy(model.state_dict()), step
     model.load_state_dict(kept)
     model.cpu().requires_grad_(False)
