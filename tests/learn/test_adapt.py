@@ -91,6 +91,8 @@ def test_only_the_last_stages_and_the_head_learn(stages: int, monkeypatch: pytes
         ([0.5, 0.5, 0.4], 0),
         ([0.5, 0.505, 0.5], 0),  # less than the margin
         ([0.5, 0.503, 0.52], 2),
+        ([0.0, 0.0019, 0.001], 0),  # where few walks come home, the margin is of LEAST
+        ([0.01, 0.011, 0.013], 2),
     ],
 )
 def test_the_best_is_kept_or_nothing(values: list[float], kept: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,9 @@ from vidtrack.model.tracker_file import load_tracker, save_tracker
 from vidtrack.tracker import DEFAULT
 
 
+LEAST = 0.1  # cycle accuracy: of fewer walks that come home, a small share is chance
+
+
 class Adapt(Config):
     """The config of `vidtrack adapt`.
 
@@ -52,8 +55,8 @@ class Adapt(Config):
             each of which is learned from by itself.
         stages: how many of the backbone's last stages learn.
         checks: times that the model is scored on the way; the best of them is what may be kept.
-        margin: the share of itself by which cycle accuracy must grow, or the tracker stays as it was. Less
-            than that says nothing about masks (see the model card).
+        margin: the share of itself by which cycle accuracy must grow, and of `LEAST` where it is less, or the
+            tracker stays as it was. Smaller growth says nothing about masks (see the model card).
         seed: of the clips that are drawn.
         data, clips, anchors: as in `vidtrack train`, but for more frames a second: one video has few.
         scored: the clips that it is scored on, with `temperature` as in a training's validation.
@@ -189,7 +192,7 @@ def adapt_model(
         now = score(model, clips, settings.temperature).mean
         if report is not None:
             report({"step": step, "steps": settings.steps, "cycle_accuracy": now, "before": before})
-        if now > best * (1 + (settings.margin if at == 0 else 0)):
+        if now > best + (settings.margin * max(best, LEAST) if at == 0 else 0):
             best, kept, at = now, copy.deepcopy(model.state_dict()), step
     model.load_state_dict(kept)
     model.cpu().requires_grad_(False)
