@@ -43,7 +43,6 @@ from vidtrack.model.stages import stages
 from vidtrack.model.tracker_file import load_tracker, save_tracker
 from vidtrack.tracker import DEFAULT
 
-
 LEAST = 0.1  # cycle accuracy: of fewer walks that come home, a small share is chance
 
 
