@@ -96,7 +96,7 @@ class Adapted:
         """What came of it, for people."""
         if self.accepted:
             return f"adapted to {self.frames} frames: cycle accuracy {self.before:.3f} -> {self.after:.3f}"
-        return f"learning on {self.frames} frames brought no gain: the tracker stays as it was"
+        return f"learning on {self.frames} frames brought no clear gain: the tracker stays as it was"
 
 
 def adapt(
