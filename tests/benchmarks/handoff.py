@@ -1,12 +1,12 @@
-"""What a pretrained backbone gives to tracking: frozen, and after video training of an equal budget.
+"""What pretraining gives to tracking: a backbone frozen, and after video training of an equal budget.
 
-    python tests/benchmarks/scoreboard.py --bed frames --data DATA --out RUNS
-    python tests/benchmarks/handoff.py --data DATA --runs RUNS/frames --out OUT
+    python tests/benchmarks/handoff.py --data DATA --out OUT
 
-RUNS/frames holds `METHOD-SEED/` with `backbone.safetensors` and the score of the frozen backbone. Each row is
-made by the commands that a user types: `vidtrack train --backbone RUN --config track/wide` with fewer
-steps, then `vidtrack benchmark davis`. "scratch" begins with random weights, without `--backbone`. All rows
-have the same steps, clips and rates: what differs is where they begin.
+Each row is made by the commands that a user types: `vidtrack pretrain METHOD` on frames of DATA/train, for
+`--share` of its config's steps (1: twenty minutes of two cores); `vidtrack benchmark davis` with the frozen
+backbone; `vidtrack train --backbone RUN --config track/wide` for `--steps`; `vidtrack benchmark davis` again.
+ResNets have half their channels, as the default tracker. "scratch" begins with random weights. All rows have
+the same clips, steps and rates in video training: what differs is where they begin.
 
 Finished work in OUT is not done again. Several processes may work on different `--rows` in one OUT; each
 prints the table of all that is there, and writes it to OUT/handoff.md.
@@ -15,25 +15,48 @@ prints the table of all that is there, and writes it to OUT/handoff.md.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from commands import Found, Numbers, learned, markdown, measure_all, spread, tracking
+from commands import Found, Numbers, call, learned, markdown, measure_all, spread, tracking
+
+from pretrain.catalogue import FILE
+from pretrain.config import load_config
+from pretrain.settings import schema
+from vidtrack.files import bundled_configs
 
 SCRATCH = "scratch"
-FILE = "backbone.safetensors"
-COLUMNS = ["steps", "seeds", "frozen J&F", "after training: J&F", "J", "F", "cycle accuracy", "minutes"]
+METHODS = ["colorization", "simclr", "rotation", "jigsaw", "split_brain"]
+METHODS += ["moco", "inpainting", "relative_patch", "mae"]
+COLUMNS = ["seeds", "minutes of pretraining", "frozen J&F", "minutes of training"]
+COLUMNS += ["J&F after training", "J", "F", "cycle accuracy"]
+WIDTH = 0.5  # share of the channels of a ResNet
+
+
+def pretrained(method: str, seed: int, run: Path, options: argparse.Namespace) -> float:
+    """`vidtrack pretrain`, unless RUN is finished; returns how many minutes it took."""
+    if not (run / FILE).is_file():
+        run.parent.mkdir(parents=True, exist_ok=True)
+        config = load_config(schema(method), f"pretrain/{method}", [], bundled_configs()).optimizer
+        changes = [f"seed={seed}", "data.limit=8000", f"data.cache={options.out / 'stills'}"]
+        changes += [f"optimizer.steps={round(config.steps * options.share)}"]
+        changes += [f"optimizer.warmup_steps={round(config.warmup_steps * options.share)}"]
+        changes += [] if method == "mae" else [f"backbone.share={WIDTH}"]
+        words = ["pretrain", method, "--data", str(options.data / "train"), "--out", str(run), "--quiet"]
+        call([*words, *changes], run.with_suffix(".log"))
+    return float(json.loads((run / "log.jsonl").read_text().splitlines()[-1])["minutes"])
 
 
 def measure(row: str, seed: int, options: argparse.Namespace) -> Numbers:
     """Train and score one row with one seed, where that was not done yet."""
-    run, begin = options.out / f"{row}-{seed}", options.runs / f"{row}-{seed}"
-    changes = [f"seed={seed}"]
+    run, start = options.out / f"{row}-{seed}", options.out / "pretrain" / f"{row}-{seed}"
     if row == SCRATCH:
-        return learned(run, "track/wide", options.steps, changes, options)
-    changes += ["--backbone", str(begin / FILE)]
+        return learned(run, "track/wide", options.steps, [f"seed={seed}", f"model.share={WIDTH}"], options)
+    minutes = pretrained(row, seed, start, options)
+    frozen = tracking(start / FILE, start / "davis", options.data / "eval", start.with_suffix(".log"))
+    changes = [f"seed={seed}", "--backbone", str(start / FILE)]
     found = learned(run, "track/wide", options.steps, changes, options)
-    frozen = tracking(begin / FILE, begin / "davis", options.data / "eval", run.with_suffix(".log"))
-    return {**found, "frozen": frozen["J&F"]}
+    return {**found, "pretraining": minutes, "frozen": frozen["J&F"]}
 
 
 def table(found: Found) -> str:
@@ -44,13 +67,13 @@ def table(found: Found) -> str:
         return spread(values, digits) if values else ""
 
     order = sorted(found, key=lambda row: cell(row, "J&F"), reverse=True)
-    keys = ("frozen", "J&F", "J", "F", "cycle")
     rows = {
         row: [
-            str(next(iter(found[row].values()))["steps"]),
             str(len(found[row])),
-            *(cell(row, key) for key in keys),
+            cell(row, "pretraining", 1),
+            cell(row, "frozen"),
             cell(row, "minutes", 1),
+            *(cell(row, key) for key in ("J&F", "J", "F", "cycle")),
         ]
         for row in order
     }
@@ -60,18 +83,14 @@ def table(found: Found) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--runs", type=Path, required=True, help="folder of backbones, METHOD-SEED each")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rows", help="scratch and methods; all that RUNS has by default")
+    parser.add_argument("--rows", default=",".join([SCRATCH, *METHODS]))
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--cache", type=Path, help="folder for decoded frames")
+    parser.add_argument("--share", type=float, default=0.2, help="of the steps of the configs of pretraining")
+    parser.add_argument("--steps", type=int, default=100, help="of video training")
+    parser.add_argument("--cache", type=Path, help="folder for decoded frames of video training")
     options = parser.parse_args()
-    rows = {}
-    for seed in (int(word) for word in options.seeds.split(",")):
-        there = sorted(path.parent.name for path in options.runs.glob(f"*-{seed}/{FILE}"))
-        every = [SCRATCH, *(name.rsplit("-", 1)[0] for name in there)]
-        rows[seed] = options.rows.split(",") if options.rows else every
+    rows = {int(seed): options.rows.split(",") for seed in options.seeds.split(",")}
     measure_all(rows, measure, table, options, "handoff")
 
 
