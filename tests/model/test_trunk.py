@@ -345,5 +345,26 @@ def test_half_the_channels_survive_a_tracker_file(tmp_path: Path) -> None:
     again = load_tracker(tmp_path / "t.safetensors").model
     assert again.settings.share == 0.5
     assert torch.equal(model.embed(images), again.embed(images))
-    with pytest.raises(InputError, match=r"model\.share=0\.5 is for resnet18"):
-        make_trunk("random:resnet18", share=0.5)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_narrow_backbone_goes_with_configs_of_its_width(tmp_path: Path, pair: bool) -> None:
+    net = make_backbone(Backbone(share=0.5), 128, pair=pair).eval()
+    save_backbone(net, tmp_path / FILE)
+    for share in (1, 0.5):
+        trunk = make_trunk(str(tmp_path), share=share).eval()
+        assert last_map(trunk, torch.rand(1, 3, 32, 40)).shape == (1, 128, 4, 5)
+    with pytest.raises(InputError, match=r"has 0\.5 of the usual channels, and the config asks for 0\.25"):
+        make_trunk(str(tmp_path), share=0.25)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("random:resnet18", r"random:resnet18 has 1 of the usual channels, and the config asks for 0\.5"),
+        ("random:vit_tiny_patch16_32", r"model\.share=0\.5 is for ResNets: .* is another kind"),
+    ],
+)
+def test_backbones_of_another_width(spec: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        make_trunk(spec, share=0.5)

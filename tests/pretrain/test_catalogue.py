@@ -63,13 +63,42 @@ def test_stem_and_patch_can_be_chosen() -> None:
         make_backbone(Backbone(arch="vit_tiny"), 30)
 
 
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_share_of_the_channels(pair: bool) -> None:
+    net = make_backbone(Backbone(share=0.5), 128, pair=pair)
+    assert net.channels == {"layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256}
+    assert sum(p.numel() for p in net.parameters()) < 0.3 * sum(p.numel() for p in ResNet().parameters())
+    maps = net.eval()(torch.rand(1, 3, 64, 64))
+    assert {name: one.shape[1] for name, one in maps.items()} == net.channels
+
+
+@pytest.mark.parametrize(
+    ("backbone", "sentence"),
+    [
+        (Backbone(share=0), "a resnet18 can't have 0 of its channels"),
+        (Backbone(share=float("nan")), "a resnet18 can't have nan of its channels"),
+        (
+            Backbone(arch="vit_tiny", share=0.5),
+            "share=0.5 is for resnet18, .* alone: vit_tiny has its channels",
+        ),
+        (Backbone(arch="runs/one", share=0.5), "runs/one has its channels"),
+    ],
+)
+def test_shares_that_cannot_be(backbone: Backbone, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        make_backbone(backbone, 128)
+
+
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize(
     ("size", "options"),
     [(32, {}), (128, {"input": "l"}), (128, {"input": "ab"}), (32, {"pair": True}), (128, {"pair": True})],
 )
-def test_files_give_the_same_network(tmp_path: Path, folder: bool, size: int, options: Any) -> None:
-    net = make_backbone(Backbone(), size, **options).eval()
+@pytest.mark.parametrize("share", [1, 0.25])
+def test_files_give_the_same_network(
+    tmp_path: Path, folder: bool, size: int, options: Any, share: float
+) -> None:
+    net = make_backbone(Backbone(share=share), size, **options).eval()
     for buffer in net.buffers():  # as if it had been trained
         if buffer.dtype == torch.float32 and buffer.dim() == 1:
             buffer.uniform_(0.5, 1.5)

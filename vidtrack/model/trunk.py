@@ -70,6 +70,7 @@ class Halves(nn.Module):
     Attributes:
         stride: pixels per cell.
         channels: of both together.
+        share: of the standard number of channels in both together.
     """
 
     input = "lab"
@@ -79,6 +80,7 @@ class Halves(nn.Module):
         self.light, self.colour = at_stride_8(pair.light), at_stride_8(pair.colour)
         self.stride = self.light.strides[self.light.last]
         self.channels = 2 * self.light.channels[self.light.last]
+        self.share = 2 * pair.share
         self.described = pair.description()
 
     def set_padding(self, padding: Padding) -> None:
@@ -128,18 +130,17 @@ def make_trunk(
         spec: "resnet18" and its like (random weights), a backbone file, the folder of a run of
             `vidtrack pretrain`, a foreign checkpoint of a ResNet, `random:NAME`, `timm:NAME` or
             `timm:NAME@PATH`.
-        input, zero_init, share: of a ResNet that begins with random weights, see `ResNet`.
+        input, zero_init: of a ResNet that begins with random weights, see `ResNet`.
+        share: the same; other backbones have their own, which must be this one, unless it is 1.
         padding: see `ResNet`; None: what a file says, else zeros.
 
     Raises:
         InputError: there is no such thing, it can't be read, it is no backbone, `padding` is given for a
-            network without such edges, or `share` for one that has its own number of channels.
+            network without such edges, or `share` for one with another number of channels.
     """
     if spec in ARCHES:
         own = padding or "zeros"
         return ResNet(spec, "layer3", ("layer3",), input, zero_init, share=share, padding=own)
-    if share != 1:
-        raise InputError(f"model.share={share:g} is for {', '.join(ARCHES)} alone: {spec} has its channels.")
     kind, _, _name = spec.partition(":")
     if kind == "timm" and not Path(spec).exists():
         trunk = timm_trunk(spec)
@@ -147,11 +148,23 @@ def make_trunk(
         trunk = _as_trunk(build_any(spec))
     else:
         trunk = _of_file(Path(spec))
+    if share != 1:
+        _require_share(trunk, share, spec)
     if padding is not None:
         if not isinstance(trunk, ResNet | Halves):
             raise InputError(f"model.padding={padding} is for ResNets: {spec} is another kind of network.")
         trunk.set_padding(padding)
     return trunk
+
+
+def _require_share(trunk: nn.Module, share: float, spec: str) -> None:
+    if not isinstance(trunk, ResNet | Halves):
+        raise InputError(f"model.share={share:g} is for ResNets: {spec} is another kind of network.")
+    if trunk.share != share:
+        raise InputError(
+            f"{spec} has {trunk.share:g} of the usual channels, and the config asks for {share:g}: choose a "
+            f"config without model.share, such as track/wide, or pretrain it with backbone.share={share:g}."
+        )
 
 
 def timm_trunk(spec: str) -> nn.Module:
