@@ -21,7 +21,9 @@ def found(seed: int, valid: float = 1.0, k: int = CANDIDATES * K) -> Pointers:
     return topk(query, [as_keys(first, RADIUS), as_keys(second, RADIUS, seen)], RADIUS, k, TEMPERATURE)
 
 
-def slow(pointers: Pointers, strength: float) -> tuple[list[list[int]], list[dict[int, float]]]:
+def slow(
+    pointers: Pointers, strength: float, bonus: list[float]
+) -> tuple[list[list[int]], list[dict[int, float]]]:
     """Memory cells of each query cell by falling cosine, and the weights of the same."""
     best: dict[int, float] = {}
     rows: list[list[tuple[float, int]]] = []
@@ -31,8 +33,9 @@ def slow(pointers: Pointers, strength: float) -> tuple[list[list[int]], list[dic
             best[cell] = max(best.get(cell, -2.0), score)
     order, weights = [], []
     for row in rows:
-        kept = sorted(row, key=lambda pair: pair[0] - strength * best[pair[1]], reverse=True)[:K]
-        shares = {c: math.exp((s - strength * best[c]) / TEMPERATURE) for s, c in kept}
+        marked = {c: s - strength * best[c] + bonus[c] for s, c in row}
+        kept = sorted(row, key=lambda pair: marked[pair[1]], reverse=True)[:K]
+        shares = {c: math.exp(marked[c] / TEMPERATURE) for _, c in kept}
         order.append([c for _, c in sorted(kept, reverse=True)])
         weights.append({c: share / sum(shares.values()) for c, share in shares.items()})
     return order, weights
@@ -40,10 +43,14 @@ def slow(pointers: Pointers, strength: float) -> tuple[list[list[int]], list[dic
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 0.9])
 @pytest.mark.parametrize("valid", [1.0, 0.3])
-def test_it_is_the_slow_search(strength: float, valid: float) -> None:
+@pytest.mark.parametrize("preferred", [False, True])
+def test_it_is_the_slow_search(strength: float, valid: float, preferred: bool) -> None:
     candidates = found(1, valid)
-    result = bijective(candidates, strength, K, TEMPERATURE)
-    order, weights = slow(candidates, strength)
+    bonus = torch.zeros(2 * SIZE[0] * SIZE[1])
+    if preferred:
+        bonus.uniform_(0, 0.3, generator=torch.Generator().manual_seed(3))
+    result = bijective(candidates, strength, K, TEMPERATURE, bonus if preferred else None)
+    order, weights = slow(candidates, strength, bonus.tolist())
     assert torch.equal(result.cells, candidates.cells)
     assert result.index.tolist() == order
     for cells, weight, expected in zip(result.index.tolist(), result.weight.tolist(), weights, strict=True):

@@ -305,11 +305,12 @@ def test_masks_are_carried_by_pointers_that_yield(strength: float, monkeypatch: 
         return bijective(candidates, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("vidtrack.propagate.propagator.bijective", spied)
-    settings = Propagation(size=None, radius=3, topk=2, context=(1,), temperature=0.1, bijective=strength)
+    plain = Propagation(size=None, radius=3, topk=2, context=(1,), temperature=0.1, annotated=0)
+    settings = plain.model_copy(update={"bijective": strength})
     carrier = MaskCarrier(settings, 8)
     first, second = F.normalize(torch.randn(2, 6, 6, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     ids = np.zeros((48, 48), np.uint8)
     ids[16:32, 16:32] = 1
     carrier.annotate(0, first, (48, 48), Masks(ids))
     carrier.step(1, second, np.zeros((48, 48, 3), np.uint8))
-    assert seen == ([(CANDIDATES * 2, 0.5, 2, 0.1)] if strength else [])
+    assert seen == ([(CANDIDATES * 2, 0.5, 2, 0.1, None)] if strength else [])

@@ -213,7 +213,7 @@ def test_the_numbers_are_those_of_a_propagation(clip: Path, monkeypatch: pytest.
         return topk(query, memory, *arguments, active=active)  # type: ignore[arg-type]
 
     monkeypatch.setattr(propagator, "topk", spied)
-    tracker = load("lab", device="cpu", size=None, bijective=0)
+    tracker = load("lab", device="cpu", size=None, bijective=0, annotated=0)
     ids = np.zeros((64, 96), np.uint8)
     ids[24:40, 8:24] = 1
     list(tracker.propagate(clip, {0: Masks(ids)}))

@@ -15,6 +15,18 @@ from pretrain.errors import InputError
 if TYPE_CHECKING:
     from vidtrack.tracker import Tracker
 
+PROPAGATION = (  # options of `TrackerOptions` that are settings of the propagation
+    "size",
+    "context",
+    "radius",
+    "reach",
+    "topk",
+    "temperature",
+    "bijective",
+    "annotated",
+    "refine",
+)
+
 
 @dataclass
 class TrackerOptions:
@@ -47,6 +59,10 @@ class TrackerOptions:
         float | None,
         typer.Option(help="How much a pointer of a mask yields to cells that match better, 0 to 1. [0.25]"),
     ] = None
+    annotated: Annotated[
+        float | None,
+        typer.Option(help="How much a mask's pointer to annotated frames is preferred, as a cosine. [0.02]"),
+    ] = None
     refine: Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")] = None
     precision: Annotated[
         str, typer.Option(help="auto, int8, bfloat16 or float32: what the network computes in.")
@@ -64,8 +80,7 @@ class TrackerOptions:
         """
         from vidtrack.tracker import load
 
-        names = ("size", "context", "radius", "reach", "topk", "temperature", "bijective", "refine")
-        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
+        chosen = {name: value for name in PROPAGATION if (value := getattr(self, name)) is not None}
         if "size" in chosen:
             chosen["size"] = _working_side(chosen["size"])
         return load(

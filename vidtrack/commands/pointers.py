@@ -11,7 +11,7 @@ from vidtrack.commands.options import TrackerOptions, with_options
 from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told
 
 
-@with_options(TrackerOptions, leave_out=("preset", "reach", "bijective", "refine"))
+@with_options(TrackerOptions, leave_out=("preset", "reach", "bijective", "annotated", "refine"))
 def pointers(
     video: Annotated[Path, typer.Argument(help="Video file or folder of frames.")],
     frame: Annotated[int, typer.Option(help="Number of the frame that the points are in.")],
@@ -26,7 +26,7 @@ def pointers(
 ) -> None:
     """Draw where the labels of a point come from: the weight of every cell in its window, frame by frame.
 
-    As if --bijective were 0: these are the matches before those of masks yield to each other.
+    As if --bijective and --annotated were 0: matches as they are, before masks weigh them.
     """
     with told():
         from vidtrack.files import require_free

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from vidtrack.pointers.tiles import Pointers
 
 CANDIDATES = 4  # pointers to choose from, for each that is kept
 
 
-def bijective(pointers: Pointers, strength: float, k: int, temperature: float) -> Pointers:
-    """The k best pointers of each cell by `score - strength * best`, softmax-weighted.
+def bijective(
+    pointers: Pointers, strength: float, k: int, temperature: float, bonus: Tensor | None = None
+) -> Pointers:
+    """The k best pointers of each cell by `score - strength * best + bonus`, softmax-weighted.
 
     `best` is the highest score with which any query cell points to the same memory cell.
 
@@ -25,6 +29,7 @@ def bijective(pointers: Pointers, strength: float, k: int, temperature: float) -
         strength: 0 (as `topk` has them) to 1.
         k: number of pointers to keep.
         temperature: of the softmax over the k.
+        bonus: float32, for each memory cell how much it is preferred; None: all alike.
 
     Returns:
         `[n, k]` pointers, those of the highest score first; `score` are the cosines, as before.
@@ -36,7 +41,10 @@ def bijective(pointers: Pointers, strength: float, k: int, temperature: float) -
     best = score.new_full((int(index.max()) + 1,), float("-inf"))
     best.scatter_reduce_(0, index.flatten(), score.flatten(), "amax")
     there = score.isfinite()
-    marked = (score - strength * best[index]).masked_fill(~there, float("-inf"))
+    marked = score - strength * best[index]
+    if bonus is not None:
+        marked = marked + bonus[index]
+    marked = marked.masked_fill(~there, float("-inf"))
     value, place = marked.topk(k, dim=1)
     weight = (value / temperature).softmax(dim=1).nan_to_num(0)  # nan: nothing to point to at all
     place, order = place.sort(dim=1)  # candidates come with the highest score first

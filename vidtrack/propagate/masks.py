@@ -43,7 +43,9 @@ class MaskCarrier(Carrier[Masks, Carried]):
         self.latest: Masks | None = None
         self.confidence = MaskConfidence()
         self.fine = FINE if stride % FINE == 0 and settings.preset is None else 1
-        self._propagator = Propagator(settings, fine=self.fine, bijective=settings.bijective)
+        self._propagator = Propagator(
+            settings, fine=self.fine, bijective=settings.bijective, annotated=settings.annotated
+        )
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """An object that the annotation lacks is not in its frame."""

@@ -68,8 +68,12 @@ class Memory:
         now = self.recent[-1].index
         return abs(self.ahead.index - now) < abs(now - self.behind.index)
 
+    def annotated(self) -> list[Kept]:
+        """The annotated ones of the frames to attend to."""
+        return [kept for kept in (self.behind, self.ahead if self.nearer_ahead() else None) if kept]
+
     def frames(self) -> list[Kept]:
         """The frames to attend to, each once, annotated ones first."""
         recent = [self.recent[-gap] for gap in self.gaps if gap <= len(self.recent)]
-        annotated = [kept for kept in (self.behind, self.ahead if self.nearer_ahead() else None) if kept]
+        annotated = self.annotated()
         return annotated + [kept for kept in recent if all(kept is not other for other in annotated)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from vidtrack.pointers import CANDIDATES, Pointers, as_keys, bijective, read, topk
 from vidtrack.propagate.memory import Kept, Memory
 from vidtrack.propagate.motion import Motion
+from vidtrack.propagate.preference import preference
 from vidtrack.propagate.settings import Propagation
 
 MIN_MASS = 1 / 255  # fainter labels count as none, so that whole tiles can be skipped exactly
@@ -50,7 +51,7 @@ class Propagator:
         fill: 1 where channel 0 is the background.
         fine: labels are `fine` times as fine as embeddings, along rows and columns: a pointer copies the
             `fine x fine` labels of a cell as they lie in it, and the search costs no more.
-        bijective: see `Propagation`.
+        bijective, annotated: see `Propagation`; the latter is for labels whose channel 0 is the background.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Propagator:
         fill: float = 1.0,
         fine: int = 1,
         bijective: float = 0,
+        annotated: float = 0,
     ) -> None:
-        self.settings, self.fill, self.fine, self.bijective = settings, fill, fine, bijective
+        self.settings, self.fill, self.fine = settings, fill, fine
+        self.bijective, self.annotated = bijective, annotated
         self.memory = Memory(settings.context)
         self.motion = Motion(settings, first=int(fill))
         self.finish = finish or normalise
@@ -127,11 +130,12 @@ class Propagator:
 
     def _point(self, embedding: Tensor, frames: list[Kept], active: Tensor) -> Pointers:
         keys, k, temperature = [kept.keys for kept in frames], self.settings.topk, self.settings.temperature
-        if not self.bijective:
+        if not self.bijective and not self.annotated:
             return topk(embedding, keys, self.settings.radius, k, temperature, active=active)
         radius, wider = self.settings.radius, CANDIDATES * k
         candidates = topk(embedding, keys, radius, wider, temperature, active=active)
-        return bijective(candidates, self.bijective, k, temperature)
+        bonus = preference(self.memory, self.fine, self.annotated) if self.annotated else None
+        return bijective(candidates, self.bijective, k, temperature, bonus)
 
     def region(self, later: int = 0) -> Tensor | None:
         """bool `[h, w]`: cells of a frame whose embedding will be used; None: all.

@@ -49,9 +49,11 @@ class Propagation(Config):
             fed back wear convex objects away; LIIR (Li et al. 2022) uses 1.05 in its code.
         bijective: how much a pointer of a mask is marked down where another cell of the frame matches the
             same place of the memory better, see `vidtrack.pointers.bijective`; 0: not at all.
+        annotated: how much a pointer of a mask to an annotated frame is preferred to one to a carried frame,
+            added to its cosine while objects keep their size, see `vidtrack.propagate.preference`.
         preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
-            `reach`, `margin`, `refine`, `foreground` and `bijective` have no effect, and `context` counts
-            frames.
+            `reach`, `margin`, `refine`, `foreground`, `bijective` and `annotated` have no effect, and
+            `context` counts frames.
     """
 
     size: int | None = Field(default=480, ge=16, le=8192)
@@ -66,6 +68,7 @@ class Propagation(Config):
     refine: bool = True
     foreground: float = Field(default=1.3, gt=0, le=10)
     bijective: float = Field(default=0.25, ge=0, le=1, allow_inf_nan=False)
+    annotated: float = Field(default=0.02, ge=0, le=1, allow_inf_nan=False)
     preset: Preset | None = None
 
     @model_validator(mode="after")
