@@ -61,7 +61,7 @@ class TrackerOptions:
     ] = None
     annotated: Annotated[
         float | None,
-        typer.Option(help="How much a mask's pointer to annotated frames is preferred, as a cosine. [0.015]"),
+        typer.Option(help="How much a mask's pointer to annotated frames is preferred, as a cosine. [0.012]"),
     ] = None
     refine: Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")] = None
     precision: Annotated[

@@ -68,7 +68,7 @@ class Propagation(Config):
     refine: bool = True
     foreground: float = Field(default=1.3, gt=0, le=10)
     bijective: float = Field(default=0.25, ge=0, le=1, allow_inf_nan=False)
-    annotated: float = Field(default=0.015, ge=0, le=1, allow_inf_nan=False)
+    annotated: float = Field(default=0.012, ge=0, le=1, allow_inf_nan=False)
     preset: Preset | None = None
 
     @model_validator(mode="after")
