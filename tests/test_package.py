@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vidtrack.tracker import BUNDLED
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -33,7 +35,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(pip, check=True)
     names = zipfile.ZipFile(wheel).namelist()
-    weights = [f"vidtrack/weights/{name}.safetensors" for name in ("default", "small")]
+    weights = [f"vidtrack/weights/{name}.safetensors" for name in BUNDLED]
     for name in (*weights, "vidtrack/configs/track/laptop.yaml"):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

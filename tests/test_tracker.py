@@ -15,8 +15,8 @@ from vidtrack import InputError, Masks
 from vidtrack.files import bundled_configs
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import Model, VideoColorizer
-from vidtrack.model.tracker_file import save_tracker
-from vidtrack.tracker import BUNDLED, Tracker, load
+from vidtrack.model.tracker_file import load_tracker, save_tracker
+from vidtrack.tracker import BUNDLED, Tracker, bundled_weights, load
 from vidtrack.video import VideoWriter
 
 
@@ -214,6 +214,19 @@ def test_the_default_tracker_brings_its_settings_and_presets_those_of_the_papers
     assert (default.size, default.radius, default.reach, default.margin) == (640, 16, 5, 8)
     assert default == load_config(TrackConfig, "track/default", [], bundled_configs()).propagation
     assert (load("default", preset="crw").settings.size, load("small").settings.size) == (480, 480)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_weights_are_of_the_config_of_their_name(name: str) -> None:
+    """What a file says of its training is what the committed config says, so that it can be made again."""
+    path = bundled_weights(name)
+    assert path is not None
+    made = load_tracker(path).training["config"]
+    config = load_config(TrackConfig, f"track/{name}", [], bundled_configs()).model_dump(mode="json")
+    for section in ("objectives", "clips", "optimizer", "ema", "seed"):
+        assert made[section] == config[section]
+    for key in ("short_side", "rate", "split", "licences"):
+        assert made["data"].get(key) == config["data"][key]
 
 
 @pytest.mark.parametrize(

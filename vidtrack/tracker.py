@@ -24,7 +24,7 @@ from vidtrack.tolerance import OnError
 from vidtrack.video import probe
 
 DEFAULT = "default"
-BUNDLED = (DEFAULT, "small")  # names of the weights that come with vidtrack
+BUNDLED = (DEFAULT, "small", "free")  # names of the weights that come with vidtrack
 RUN_FILES = (
     "tracker.safetensors",
     "backbone.safetensors",
@@ -153,8 +153,8 @@ def load(
     """Load a tracker.
 
     Args:
-        tracker: "default" or "small" (the weights that come with vidtrack), the path of a tracker file, of a
-            backbone file, of the run that made it or of a foreign ResNet checkpoint, "timm:NAME" or
+        tracker: "default", "small" or "free" (weights that come with vidtrack), the path of a tracker file,
+            of a backbone file, of the run that made it or of a foreign ResNet checkpoint, "timm:NAME" or
             "timm:NAME@FILE" (any backbone of timm, frozen), "random:NAME" (random weights), "lab" (colour
             patches without learning), or "copy" (the first labels copied).
         device: "auto", "cpu", "cuda" or "mps".
@@ -189,8 +189,8 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
         path = _of_run(path)
     if not path.is_file():
         raise InputError(
-            f"there is no tracker {name!r}: give default, small, lab, copy, timm:NAME, random:NAME or the "
-            "path of a file made by vidtrack train or vidtrack pretrain."
+            f"there is no tracker {name!r}: give default, small, free, lab, copy, timm:NAME, random:NAME or "
+            "the path of a file made by vidtrack train or vidtrack pretrain."
         )
     if not is_tracker_file(path):
         from vidtrack.model.external import load_foreign

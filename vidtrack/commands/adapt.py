@@ -15,7 +15,7 @@ def adapt(
     out: Annotated[Path, typer.Option(help="Tracker file to write: NAME.safetensors.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value overrides of the config.")] = None,
     tracker: Annotated[
-        str, typer.Option(help="default, small, or a file or run of vidtrack train.")
+        str, typer.Option(help="default, small, free, or a file or run of vidtrack train.")
     ] = "default",
     config: Annotated[str, typer.Option(help="Bundled name, or a path.")] = "track/adapt",
     device: Device = "auto",

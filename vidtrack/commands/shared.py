@@ -21,7 +21,7 @@ Threads = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and warnings.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
-TrackerName = Annotated[str, typer.Option(help="default, small, PATH, random:resnet18, lab or copy.")]
+TrackerName = Annotated[str, typer.Option(help="default, small, free, PATH, random:resnet18, lab or copy.")]
 OnError = Annotated[
     str,
     typer.Option(

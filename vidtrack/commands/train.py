@@ -26,7 +26,8 @@ def train(
         typer.Option(help="Pretrained backbone: run or file of vidtrack pretrain, checkpoint, or timm:NAME."),
     ] = None,
     tracker: Annotated[
-        str | None, typer.Option(help="Tracker to go on from: default, small, a file, or a finished run.")
+        str | None,
+        typer.Option(help="Tracker to go on from: default, small, free, a file, or a finished run."),
     ] = None,
     config: Annotated[
         str | None,

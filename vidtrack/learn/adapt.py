@@ -117,7 +117,7 @@ def adapt(
     Args:
         video: a video file or a folder of frames; or a folder of videos of the same kind.
         out: the tracker file to write.
-        tracker: "default", "small", the path of a tracker file, or a run of `vidtrack train`.
+        tracker: "default", "small", "free", the path of a tracker file, or a run of `vidtrack train`.
         settings: see `Adapt`.
         device: "auto", "cpu", "cuda" or "mps".
         overwrite: replace an existing `out`.

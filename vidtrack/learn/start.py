@@ -11,7 +11,7 @@ from vidtrack.tracker import bundled_weights
 
 
 def tracker_file(tracker: str) -> Path:
-    """The tracker file that a user names: "default", "small", a file, or the folder of a run that made one.
+    """The tracker file that a user names: "default", "small", "free", a file, or the folder of a run.
 
     Raises:
         InputError: it is none, or a tracker that can't learn.
@@ -21,7 +21,7 @@ def tracker_file(tracker: str) -> Path:
         path = path / "tracker.safetensors"
     if not path.is_file() or not is_tracker_file(path):
         raise InputError(
-            f"--tracker {tracker} can't learn: give default, small, or a file or finished run of "
+            f"--tracker {tracker} can't learn: give default, small, free, or a file or finished run of "
             "vidtrack train."
         )
     return path
