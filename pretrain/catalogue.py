@@ -29,7 +29,7 @@ class Backbone(Config):
     run to go on from. `stem` (of ResNets) and `patch` (of ViTs, in pixels) are chosen by the size of the
     images where they are "auto" and null: the small stem and patches of 4 up to 64 pixels, else the standard
     stem and patches of 16. `share` is the share of the standard number of channels of a ResNet: with 0.5 it
-    is what `vidtrack train` makes the default tracker of, at about a third of the time.
+    is what `vidtrack train` makes the default tracker of.
     """
 
     arch: str = "resnet18"
