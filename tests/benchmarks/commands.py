@@ -11,6 +11,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from pretrain.config import load_config
+from pretrain.settings import schema
+from vidtrack.files import bundled_configs
+
 Numbers = dict[str, Any]
 Found = dict[str, dict[int, Numbers]]  # of each row and seed
 
@@ -23,6 +27,13 @@ def call(words: list[str], log: Path) -> None:
         done = subprocess.run([sys.executable, "-m", "vidtrack.cli", *words], stdout=file, stderr=file)
     if done.returncode:
         raise SystemExit(f"vidtrack {' '.join(words)} failed: see {log}")
+
+
+def shortened(method: str, share: float) -> list[str]:
+    """Overrides that give `vidtrack pretrain METHOD` a share of the steps of its config."""
+    config = load_config(schema(method), f"pretrain/{method}", [], bundled_configs()).optimizer
+    warmup = round(config.warmup_steps * share)
+    return [f"optimizer.steps={round(config.steps * share)}", f"optimizer.warmup_steps={warmup}"]
 
 
 def tracking(tracker: Path, out: Path, data: Path, log: Path) -> dict[str, float]:

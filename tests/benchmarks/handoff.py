@@ -18,12 +18,9 @@ import argparse
 import json
 from pathlib import Path
 
-from commands import Found, Numbers, call, learned, markdown, measure_all, spread, tracking
+from commands import Found, Numbers, call, learned, markdown, measure_all, shortened, spread, tracking
 
 from pretrain.catalogue import FILE
-from pretrain.config import load_config
-from pretrain.settings import schema
-from vidtrack.files import bundled_configs
 
 SCRATCH = "scratch"
 METHODS = ["colorization", "simclr", "rotation", "jigsaw", "split_brain"]
@@ -37,10 +34,8 @@ def pretrained(method: str, seed: int, run: Path, options: argparse.Namespace) -
     """`vidtrack pretrain`, unless RUN is finished; returns how many minutes it took."""
     if not (run / FILE).is_file():
         run.parent.mkdir(parents=True, exist_ok=True)
-        config = load_config(schema(method), f"pretrain/{method}", [], bundled_configs()).optimizer
-        changes = [f"seed={seed}", "data.limit=8000", f"data.cache={options.out / 'stills'}"]
-        changes += [f"optimizer.steps={round(config.steps * options.share)}"]
-        changes += [f"optimizer.warmup_steps={round(config.warmup_steps * options.share)}"]
+        changes = [f"seed={seed}", *shortened(method, options.share)]
+        changes += ["data.limit=8000", f"data.cache={options.out / 'stills'}"]
         changes += [] if method == "mae" else [f"backbone.share={WIDTH}"]
         words = ["pretrain", method, "--data", str(options.data / "train"), "--out", str(run), "--quiet"]
         call([*words, *changes], run.with_suffix(".log"))

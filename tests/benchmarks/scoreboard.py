@@ -25,13 +25,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from commands import call, spread, tracking
+from commands import call, shortened, spread, tracking
 
 from pretrain.backbones import save_backbone
 from pretrain.catalogue import FILE, build_any
-from pretrain.config import load_config
-from pretrain.settings import schema
-from vidtrack.files import bundled_configs
 
 SHARED = ["simclr", "moco", "mae", "rotation", "colorization", "split_brain", "inpainting"]
 BASELINES = ["random", "random-vit"]
@@ -70,14 +67,8 @@ def train(method: str, seed: int, run: Path, options: Any, left: float) -> None:
     if spec := RANDOM.get((options.bed, method)):
         save_backbone(build_any(f"{spec}#{seed}"), run / FILE)
         return
-    config = load_config(schema(method), f"pretrain/{method}", [], bundled_configs()).optimizer
-    steps = round(config.steps * options.share)
-    changes = [
-        f"seed={seed}",
-        f"snapshots={0 if seed else SNAPSHOTS}",  # one curve for each row
-        f"optimizer.steps={steps}",
-        f"optimizer.warmup_steps={round(config.warmup_steps * options.share)}",
-    ]
+    changes = [f"seed={seed}", *shortened(method, options.share)]
+    changes += [f"snapshots={0 if seed else SNAPSHOTS}"]  # one curve for each row
     if options.bed == "frames":
         changes += [f"data.cache={options.out / 'frames'}", f"data.limit={options.limit}"]
         data = options.data / "train"

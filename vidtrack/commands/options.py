@@ -15,18 +15,6 @@ from pretrain.errors import InputError
 if TYPE_CHECKING:
     from vidtrack.tracker import Tracker
 
-PROPAGATION = (  # options of `TrackerOptions` that are settings of the propagation
-    "size",
-    "context",
-    "radius",
-    "reach",
-    "topk",
-    "temperature",
-    "bijective",
-    "annotated",
-    "refine",
-)
-
 
 @dataclass
 class TrackerOptions:
@@ -78,9 +66,11 @@ class TrackerOptions:
         Raises:
             InputError: see `vidtrack.load`; or a size that is no number.
         """
+        from vidtrack.propagate.settings import Propagation
         from vidtrack.tracker import load
 
-        chosen = {name: value for name in PROPAGATION if (value := getattr(self, name)) is not None}
+        names = Propagation.model_fields.keys() & vars(self).keys() - {"preset"}
+        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
         if "size" in chosen:
             chosen["size"] = _working_side(chosen["size"])
         return load(

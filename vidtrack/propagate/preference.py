@@ -1,8 +1,11 @@
-"""Annotated frames are preferred to those that labels were carried to, as long as objects look alike there.
+"""Annotated frames are preferred to those that labels were carried to, as long as objects keep their size.
 
 Carried labels are a little wrong, and what is copied from them is a little more so; annotated ones are not.
 Where an annotated frame matches nearly as well as a carried one, it is the better one to point to. That ends
 when an object has grown or shrunk: then a cell of the annotated frame shows another part of its outline.
+
+The usual protocol (Jabri et al. 2020, arXiv 2006.14613) keeps the annotated frame in memory, too, but as one
+frame among others; preferring it is ours.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ def preference(memory: Memory, fine: int, strength: float) -> Tensor:
     Returns:
         float32 `[M * h * w]`: for cells of an annotated frame `strength` times the alikeness of what they
         show, else 0. The alikeness of an object is the ratio of its size in the annotated and the newest
-        frame, the smaller by the larger; that of the background is the mean over all objects.
+        frame, the smaller by the larger; that of the background is the mean over the annotated objects.
     """
     frames, annotated = memory.frames(), memory.annotated()
     cells = frames[0].labelled.numel()
