@@ -12,10 +12,12 @@ import torch
 import vidtrack
 from pretrain.config import load_config
 from vidtrack import InputError, Masks
+from vidtrack.commands.options import TrackerOptions
 from vidtrack.files import bundled_configs
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import load_tracker, save_tracker
+from vidtrack.propagate.settings import Propagation
 from vidtrack.tracker import BUNDLED, Tracker, bundled_weights, load
 from vidtrack.video import VideoWriter
 
@@ -214,6 +216,18 @@ def test_the_default_tracker_brings_its_settings_and_presets_those_of_the_papers
     assert (default.size, default.radius, default.reach, default.margin) == (640, 16, 5, 8)
     assert default == load_config(TrackConfig, "track/default", [], bundled_configs()).propagation
     assert (load("default", preset="crw").settings.size, load("small").settings.size) == (480, 480)
+
+
+def test_options_of_the_command_line_are_settings() -> None:
+    given = {"radius": 3, "reach": 2, "topk": 7, "temperature": 0.2, "bijective": 0.5, "annotated": 0.4}
+    settings = TrackerOptions(size="320", context="2", refine=False, **given).load("copy").settings  # type: ignore[arg-type]
+    assert settings == Propagation(size=320, context=(1, 2), refine=False, **given)  # type: ignore[arg-type]
+    assert TrackerOptions(size="native").load("copy").settings == Propagation(size=None)
+
+
+def test_all_weights_that_are_shipped_have_their_name() -> None:
+    folder = Path(vidtrack.__file__).parent / "weights"
+    assert {path.stem for path in folder.glob("*.safetensors")} == set(BUNDLED)
 
 
 @pytest.mark.parametrize("name", BUNDLED)
