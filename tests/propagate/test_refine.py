@@ -120,8 +120,26 @@ def test_an_object_of_one_cell_is_not_smoothed_away() -> None:
 def test_foreground_weighs_objects_against_the_background() -> None:
     labels = torch.tensor([[[0.54, 0.46], [0.54, 0.46]], [[0.56, 0.44], [0.56, 0.44]]])
     assert not winners(labels, (16, 16), 8, (16, 16))[0].any()
-    ids, _ = winners(labels, (16, 16), 8, (16, 16), foreground=1.2)  # 0.46 * 1.2 > 0.54, 0.44 * 1.2 < 0.56
-    assert ids[0].all() and not ids[-1].any()
+    ids, _ = winners(labels, (16, 16), 8, (16, 16), foreground=1.2)
+    assert not ids.any()  # 0.46 * 1.2 > 0.54, but nothing of it is sure
+    sure = torch.cat([torch.tensor([[[0.4, 0.6]] * 2] * 2), labels])
+    ids, _ = winners(sure, (32, 16), 8, (32, 16), foreground=1.2)
+    assert ids[:20].all() and not ids[-1].any()
+
+
+@pytest.mark.parametrize("refined", [True, False])
+@pytest.mark.parametrize(("label", "there"), [(0.52, True), (0.47, False)])
+def test_an_object_that_is_less_likely_than_not_is_nowhere(label: float, there: bool, refined: bool) -> None:
+    """Another object, beside it, loses nothing; one sure cell is not enough."""
+    labels = torch.zeros(12, 16, 3)
+    labels[:, 8:, 1] = label
+    labels[5, 12, 1] = 0.9
+    labels[2:6, 1:5, 2] = 1
+    labels[..., 0] = 1 - labels[..., 1:].sum(dim=-1)
+    image = torch.from_numpy(picture(96, 128, 70)) if refined else None
+    ids, confidence = winners(labels, (96, 128), 8, (96, 128), image, foreground=1.3)
+    assert bool((ids == 1).any()) == there == (1 in confidence)
+    assert bool((ids[24:40, 16:32] == 2).all())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 5)])

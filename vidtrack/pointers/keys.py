@@ -52,6 +52,27 @@ def as_keys(embedding: Tensor, radius: int, valid: Tensor | None = None) -> Keys
     return Keys(map_, (radius + rows[0], radius + rows[1]), (radius + columns[0], radius + columns[1]))
 
 
+def rearranged(keys: Keys, origin: Tensor, radius: int) -> Keys:
+    """The keys of the same frame with its cells in other places.
+
+    Args:
+        keys: see `as_keys`.
+        origin: int64 `[h, w]`: which cell of the frame, as `row * w + column`, a place shows; -1: none, so
+            that it can't be pointed to.
+        radius: that the keys were made for.
+    """
+    (height, width), there = origin.shape, origin >= 0
+    channels = keys.map.shape[-1] - BORDER
+    map_ = torch.zeros_like(keys.map)
+    map_[..., channels] = -PENALTY
+    own = origin[there]
+    map_[radius : radius + height, radius : radius + width][there] = keys.map[
+        own // width + radius, own % width + radius
+    ]
+    rows, columns = _span(there.any(dim=1)), _span(there.any(dim=0))
+    return Keys(map_, (radius + rows[0], radius + rows[1]), (radius + columns[0], radius + columns[1]))
+
+
 def _span(inside: Tensor) -> tuple[int, int]:
     """First and last (exclusive) true place of a bool vector; (0, 0) if there is none."""
     places = inside.nonzero()

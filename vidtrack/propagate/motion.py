@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vidtrack.pointers import Pointers
+from vidtrack.propagate.memory import Kept
 from vidtrack.propagate.settings import Propagation
 
 LOST = 0.5  # an object that keeps less than this share of its annotated mass is looked for everywhere
@@ -85,3 +87,14 @@ class Motion:
         """
         wanted = self._settings.margin
         return None if wanted is None else max(wanted, self.reach() + self.step() + SLACK)
+
+
+def reachable(frames: list[Kept], reach: int) -> Tensor:
+    """bool `[h, w]`: cells within `reach` cells of a labelled cell of some memory frame."""
+    return spread(torch.stack([kept.labelled for kept in frames]).any(dim=0), reach)
+
+
+def spread(cells: Tensor, reach: int) -> Tensor:
+    """bool `[h, w]`: cells within `reach` rows and columns of a true cell of `[h, w]`."""
+    wide = F.max_pool2d(cells[None, None].float(), (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    return F.max_pool2d(wide, (2 * reach + 1, 1), stride=1, padding=(reach, 0))[0, 0] > 0

@@ -31,19 +31,19 @@ def preference(memory: Memory, fine: int, strength: float) -> Tensor:
     """
     frames, annotated = memory.frames(), memory.annotated()
     cells = frames[0].labelled.numel()
-    now = _shares(memory.recent[-1].patches, fine).sum(dim=0)  # [K]
+    now = shares(memory.recent[-1].patches, fine).sum(dim=0)  # [K]
     parts = []
     for kept in annotated:
-        shares = _shares(kept.patches, fine)  # [h*w, K]
-        then = shares.sum(dim=0)
+        held = shares(kept.patches, fine)  # [h*w, K]
+        then = held.sum(dim=0)
         alike = torch.minimum(then, now) / torch.maximum(then, now).clamp(min=1e-6)
         there = then[1:] > 0
         alike[0] = alike[1:][there].mean() if bool(there.any()) else 0
-        parts.append(strength * (shares @ alike))
+        parts.append(strength * (held @ alike))
     parts.append(frames[0].patches.new_zeros(cells * (len(frames) - len(annotated))))
     return torch.cat(parts)
 
 
-def _shares(patches: Tensor, fine: int) -> Tensor:
+def shares(patches: Tensor, fine: int) -> Tensor:
     """The mean label of each cell: `[h, w, fine * fine * K]` to `[h * w, K]`."""
     return patches.view(patches.shape[0] * patches.shape[1], fine**2, -1).mean(dim=1)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vidtrack.pointers import CANDIDATES, Pointers, as_keys, bijective, read, topk
+from vidtrack.propagate.following import Following
 from vidtrack.propagate.memory import Kept, Memory
-from vidtrack.propagate.motion import Motion
+from vidtrack.propagate.motion import Motion, reachable, spread
 from vidtrack.propagate.preference import preference
 from vidtrack.propagate.settings import Propagation
 
@@ -66,7 +66,7 @@ class Propagator:
     ) -> None:
         self.settings, self.fill, self.fine = settings, fill, fine
         self.bijective, self.annotated = bijective, annotated
-        self.memory = Memory(settings.context)
+        self.memory = Memory(settings.context, Following(fine, settings.radius) if annotated else None)
         self.motion = Motion(settings, first=int(fill))
         self.finish = finish or normalise
         self.labelled = labelled or has_object
@@ -187,17 +187,6 @@ def from_patches(patches: Tensor, fine: int) -> Tensor:
 def has_object(labels: Tensor) -> Tensor:
     """bool `[h, w]`: cells `[h, w, K]` that are not purely background (channel 0)."""
     return labels[..., 0] < 1
-
-
-def reachable(frames: list[Kept], reach: int) -> Tensor:
-    """bool `[h, w]`: cells within `reach` cells of a labelled cell of some memory frame."""
-    return spread(torch.stack([kept.labelled for kept in frames]).any(dim=0), reach)
-
-
-def spread(cells: Tensor, reach: int) -> Tensor:
-    """bool `[h, w]`: cells within `reach` rows and columns of a true cell of `[h, w]`."""
-    wide = F.max_pool2d(cells[None, None].float(), (1, 2 * reach + 1), stride=1, padding=(0, reach))
-    return F.max_pool2d(wide, (2 * reach + 1, 1), stride=1, padding=(reach, 0))[0, 0] > 0
 
 
 def drop_faint(rows: Tensor) -> Tensor:

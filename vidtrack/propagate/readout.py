@@ -8,6 +8,8 @@ from torch import Tensor
 from vidtrack.geometry import to_pixels
 from vidtrack.propagate.refine import REACH, Guide
 
+PRESENT = 0.5  # the least mean probability inside an object's pixels
+
 
 def winners(
     labels: Tensor,
@@ -18,6 +20,9 @@ def winners(
     foreground: float = 1.0,
 ) -> tuple[Tensor, dict[int, float]]:
     """Up-sample soft labels to pixels and take the most probable channel of each.
+
+    An object whose pixels are on average less likely its own than not has none: so thinly spread is what one
+    that is gone leaves behind, and the weight of the objects, which is there for their edges, would show it.
 
     Channels are up-sampled one after the other, each only around the cells where it has any mass, so that
     memory does not grow with the number of objects.
@@ -55,7 +60,10 @@ def winners(
     ids.masked_fill_(foreground * best <= 1 - total, 0)
     area = torch.bincount(ids.flatten().int(), minlength=len(maps))
     mass = torch.bincount(ids.flatten().int(), weights=best.flatten(), minlength=len(maps))
-    confidence = {k: min(1.0, float(mass[k] / area[k])) for k in range(1, len(maps)) if area[k] > 0}
+    mean = mass / area  # nan: no pixels
+    absent = mean < PRESENT
+    ids[absent[ids.long()]] = 0
+    confidence = {k: min(1.0, float(mean[k])) for k in range(1, len(maps)) if mean[k] >= PRESENT}
     return ids.cpu(), confidence
 
 

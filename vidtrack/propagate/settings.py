@@ -50,7 +50,8 @@ class Propagation(Config):
         bijective: how much a pointer of a mask is marked down where another cell of the frame matches the
             same place of the memory better, see `vidtrack.pointers.bijective`; 0: not at all.
         annotated: how much a pointer of a mask to an annotated frame is preferred to one to a carried frame,
-            added to its cosine while objects keep their size, see `vidtrack.propagate.preference`.
+            added to its cosine while objects keep their size, see `vidtrack.propagate.preference`; annotated
+            frames also follow the objects then, see `vidtrack.propagate.following`. 0: neither.
         preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
             `reach`, `margin`, `refine`, `foreground`, `bijective` and `annotated` have no effect, and
             `context` counts frames.
