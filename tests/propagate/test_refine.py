@@ -129,7 +129,9 @@ def test_foreground_weighs_objects_against_the_background() -> None:
 
 @pytest.mark.parametrize("refined", [True, False])
 @pytest.mark.parametrize(("label", "there"), [(0.52, True), (0.47, False)])
-def test_an_object_that_is_less_likely_than_not_is_nowhere(label: float, there: bool, refined: bool) -> None:
+def test_an_object_that_is_less_likely_than_the_background_is_nowhere(
+    label: float, there: bool, refined: bool
+) -> None:
     """Another object, beside it, loses nothing; one sure cell is not enough."""
     labels = torch.zeros(12, 16, 3)
     labels[:, 8:, 1] = label
@@ -140,6 +142,14 @@ def test_an_object_that_is_less_likely_than_not_is_nowhere(label: float, there: 
     ids, confidence = winners(labels, (96, 128), 8, (96, 128), image, foreground=1.3)
     assert bool((ids == 1).any()) == there == (1 in confidence)
     assert bool((ids[24:40, 16:32] == 2).all())
+
+
+def test_an_object_among_others_needs_no_majority() -> None:
+    """It is the most probable of three, and the background is less probable than it."""
+    labels = torch.tensor([0.25, 0.4, 0.35]).expand(4, 4, 3).contiguous()
+    ids, confidence = winners(labels, (32, 32), 8, (32, 32))
+    assert bool((ids == 1).all())
+    assert confidence == {1: pytest.approx(0.4, abs=1e-4)}  # nothing about one that has no pixels
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (9, 5)])

@@ -8,8 +8,6 @@ from torch import Tensor
 from vidtrack.geometry import to_pixels
 from vidtrack.propagate.refine import REACH, Guide
 
-PRESENT = 0.5  # the least mean probability inside an object's pixels
-
 
 def winners(
     labels: Tensor,
@@ -21,7 +19,7 @@ def winners(
 ) -> tuple[Tensor, dict[int, float]]:
     """Up-sample soft labels to pixels and take the most probable channel of each.
 
-    An object whose pixels are on average less likely its own than not has none: so thinly spread is what one
+    An object in whose pixels the background is on average more likely has none: so thinly spread is what one
     that is gone leaves behind, and the weight of the objects, which is there for their edges, would show it.
 
     Channels are up-sampled one after the other, each only around the cells where it has any mass, so that
@@ -58,12 +56,13 @@ def winners(
         total[box] += probability
     # Both ways of up-sampling are linear and the channels sum to 1, so the background is what is left.
     ids.masked_fill_(foreground * best <= 1 - total, 0)
-    area = torch.bincount(ids.flatten().int(), minlength=len(maps))
-    mass = torch.bincount(ids.flatten().int(), weights=best.flatten(), minlength=len(maps))
-    mean = mass / area  # nan: no pixels
-    absent = mean < PRESENT
-    ids[absent[ids.long()]] = 0
-    confidence = {k: min(1.0, float(mean[k])) for k in range(1, len(maps)) if mean[k] >= PRESENT}
+    flat, count = ids.flatten().int(), len(maps)
+    area = torch.bincount(flat, minlength=count)
+    mass = torch.bincount(flat, weights=best.flatten(), minlength=count)
+    rest = torch.bincount(flat, weights=(1 - total).flatten(), minlength=count)
+    shown = (area > 0) & (mass >= rest)
+    ids[~shown[ids.long()]] = 0
+    confidence = {k: min(1.0, float(mass[k] / area[k])) for k in range(1, count) if shown[k]}
     return ids.cpu(), confidence
 
 
