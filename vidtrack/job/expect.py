@@ -76,7 +76,8 @@ def memory_bound_mb(
     working = working_size(*size, settings.size)
     border = 2 * settings.radius + TILE - 1
     key = (cells(working[0], embedder.stride) + border) * (cells(working[1], embedder.stride) + border) * KEY
-    frames = (context or max(settings.context)) + (4 if settings.annotated else 2)  # and annotated ones
+    annotated = 4 if settings.annotated else 2  # behind and ahead, and each with its objects moved
+    frames = (context or max(settings.context)) + annotated
     more = FIXED + PER_PIXEL * size[0] * size[1] + PER_OBJECT * objects
     more += (key * frames + PER_WORKING_PIXEL * working[0] * working[1]) * (2 if both else 1)
     return now + more / 1e6
