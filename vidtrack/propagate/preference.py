@@ -28,6 +28,7 @@ def preference(memory: Memory, fine: int, strength: float) -> Tensor:
         float32 `[M * h * w]`: for cells of an annotated frame `strength` times the alikeness of what they
         show, else 0. The alikeness of an object is the ratio of its size in the annotated and the newest
         frame, the smaller by the larger; that of the background is the mean over the annotated objects.
+        A frame that follows the objects is one of the annotated, as far as it shows them.
     """
     frames, annotated = memory.frames(), memory.annotated()
     cells = frames[0].labelled.numel()
