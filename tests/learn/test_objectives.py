@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from kornia.color import rgb_to_lab
+from pydantic import ValidationError
 
 from vidtrack.learn.clips import ClipDataset, Clips, collate, nearest_cells, second_view, warp_grid
 from vidtrack.learn.objectives.anchors import Anchors, anchor_loss, grid_cells
@@ -130,6 +131,45 @@ def test_clips_depend_on_the_draw_alone() -> None:
     frames, windows = collate([one, two])
     assert frames.shape == (2, 3, 3, 32, 32)
     assert windows.shape == (2, 4)
+
+
+def test_clips_of_other_scales_show_what_lies_there() -> None:
+    """Ramps tell where a window was: a column's value is its place, so the spread of a crop is its side."""
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, None, :, None], (12, 80, 200, 3))
+
+    def sides(changes: dict[str, object]) -> np.ndarray:
+        clips = ClipDataset([ramp], Clips.model_validate({"frames": 4, "crop": 32, **changes}))
+        found = []
+        for step in range(40):
+            frames = clips[(0, step, 0, 0)].frames.astype(float)
+            assert frames.shape == (4, 32, 32, 3)
+            found.append(np.ptp(frames[:, 16, :, 0], axis=1) * 32 / 31)  # pixels that 32 columns show
+            centres = frames[:, 16, 15:17, 0].mean(axis=1)
+            inside = (frames.min(axis=(1, 2, 3)) > 0) & (frames.max(axis=(1, 2, 3)) < 199)
+            assert np.ptp(centres[inside]) <= 2 if inside.any() else True  # all frames about one centre
+        return np.array(found)  # [clips, frames]
+
+    assert np.allclose(sides({}), 32)
+    of_clips = sides({"scale": (0.5, 2.0)})
+    assert np.allclose(of_clips, of_clips[:, :1], atol=1.5)
+    assert 15 < of_clips.min() < 20 and 55 < of_clips.max() < 66
+    of_frames = sides({"scale_jitter": 0.5})
+    assert 32 / 1.7 < of_frames.min() < 24 and 44 < of_frames.max() < 32 * 1.7
+    assert np.ptp(of_frames, axis=1).mean() > 8
+    assert sides({"scale": (6.0, 6.0), "scale_jitter": 1.0}).max() <= 83  # never more than the short side
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scale": (2.0, 1.0)}, "the smaller one first"),
+        ({"scale": (0.0, 1.0)}, "0.1 to 10"),
+        ({"scale_jitter": -0.1}, "greater than or equal to 0"),
+    ],
+)
+def test_impossible_scales_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Clips.model_validate(changes)
 
 
 def test_palette_finds_the_colours_of_the_videos() -> None:

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.config import Config
 from pretrain.sampler import Draw, draw_rng
 
+Window = tuple[int, int, int]  # top, left and side of a square, in pixels
+
 
 class Clips(Config):
     """How a training clip is drawn: `frames` frames, `gap` sampled frames apart, cropped to `crop`
-    pixels; the second view is a zoom-in on `zoom` of the crop's side, mirrored with probability `flip`."""
+    pixels; the second view is a zoom-in on `zoom` of the crop's side, mirrored with probability `flip`.
+
+    What a clip shows is `scale` times as wide as `crop`, a random number of that range (at most the whole
+    short side), and resized to it. `scale_jitter` makes that wider or narrower for each frame alone, by a
+    factor of `exp(-scale_jitter)` to `exp(scale_jitter)` about the same centre, as if the camera came closer
+    and went away: things keep their embedding while they grow and shrink.
+    """
 
     frames: int = 4
     gap: tuple[int, int] = (1, 3)
     crop: int = 128
+    scale: tuple[float, float] = (1.0, 1.0)
+    scale_jitter: float = Field(default=0.0, ge=0, le=2)
     zoom: tuple[float, float] = (0.5, 1.0)
     flip: float = 0.5
     permute: bool = True
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0.1 <= scale[0] <= scale[1] <= 10:
+            raise ValueError("it must be two numbers of 0.1 to 10, the smaller one first")
+        return scale
 
 
 @dataclass
@@ -56,20 +76,50 @@ class ClipDataset(Dataset[Clip]):
     def __getitem__(self, draw: Draw) -> Clip:
         settings, rng = self.settings, draw_rng(draw)
         video = self.videos[draw[-1]]
-        count, crop = settings.frames, settings.crop
+        count = settings.frames
         low, high = settings.gap
         widest = (len(video) - 1) // max(1, count - 1)  # short videos take a smaller gap
         gap = int(rng.integers(min(low, widest), min(high, widest) + 1))
         start = int(rng.integers(0, len(video) - gap * (count - 1)))
         order = start + gap * (rng.permutation(count) if settings.permute else np.arange(count))
-        top = int(rng.integers(0, video.shape[1] - crop + 1))
-        left = int(rng.integers(0, video.shape[2] - crop + 1))
-        frames = np.stack([video[i, top : top + crop, left : left + crop] for i in order])
+        places = draw_windows(video.shape[1], video.shape[2], settings, rng)
+        frames = np.stack(
+            [cropped(video[i], place, settings.crop) for i, place in zip(order, places, strict=True)]
+        )
         if rng.random() < 0.5:
             frames = frames[:, :, ::-1]
         side = float(rng.uniform(*settings.zoom))
         x, y = (float(v) for v in rng.uniform(0, 1 - side, size=2))
         return Clip(np.ascontiguousarray(frames), (x, y, side, bool(rng.random() < settings.flip)))
+
+
+def draw_windows(height: int, width: int, settings: Clips, rng: np.random.Generator) -> list[Window]:
+    """What each frame of a clip shows: squares within `height` x `width` pixels about one centre."""
+    (low, high), jitter, most = settings.scale, settings.scale_jitter, min(height, width)
+    scale = math.exp(rng.uniform(math.log(low), math.log(high))) if low < high else low
+    side = max(1, min(round(settings.crop * scale), most))
+    top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+    if jitter == 0:
+        return [(top, left, side)] * settings.frames
+    found = []
+    for factor in np.exp(rng.uniform(-jitter, jitter, size=settings.frames)):
+        own = max(1, min(round(side * factor), most))
+        shift = (side - own) // 2
+        found.append((_within(top + shift, own, height), _within(left + shift, own, width), own))
+    return found
+
+
+def _within(start: int, side: int, length: int) -> int:
+    return max(0, min(start, length - side))
+
+
+def cropped(image: np.ndarray, window: Window, crop: int) -> np.ndarray:
+    """uint8 `[H, W, 3]` to what the window shows of it, `[crop, crop, 3]`; area average when it shrinks."""
+    top, left, side = window
+    part = image[top : top + side, left : left + side]
+    if side == crop:
+        return part
+    return cv2.resize(part, (crop, crop), interpolation=cv2.INTER_AREA if side > crop else cv2.INTER_LINEAR)
 
 
 def collate(clips: list[Clip]) -> tuple[Tensor, Tensor]:
