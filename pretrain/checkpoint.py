@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -53,6 +54,11 @@ def read_checkpoint(
     except InputError:
         raise
     except Exception as error:  # what isn't a checkpoint makes the readers raise nearly anything
+        if isinstance(error, UnpicklingError) and "Weights only" in str(error) and _is_pickled(path):
+            raise InputError(
+                f"{path} holds more than tensors, and nothing in a file is run: give weights, as "
+                "torch.save(model.state_dict(), FILE) writes them."
+            ) from error
         raise InputError(f"{path} can't be read as weights ({_reason(error)}): give a checkpoint.") from error
 
 
@@ -130,6 +136,12 @@ def _is_plain(value: Tensor, limit: int) -> bool:
         and not value.is_complex()
         and value.numel() * value.element_size() <= limit
     )
+
+
+def _is_pickled(path: Path) -> bool:
+    """As `torch.save` writes: an archive, or, long ago, a stream of pickles."""
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(path) or file.read(1) == b"\x80"
 
 
 def _reason(error: Exception) -> str:

@@ -178,6 +178,10 @@ def _explain(schema: type[BaseModel], error: ValidationError) -> str:
     if not unknown:
         return f"{key or 'the whole'}: {first['msg']} (got {_shown(first['input'])})."
     valid = _keys(schema)
+    inside: Any = first["input"]
+    while isinstance(inside, dict) and len(inside) == 1:  # of an unknown section, what was set in it
+        name, inside = next(iter(inside.items()))
+        key = _short(f"{key}.{name}")
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"valid keys are {', '.join(valid)}."
     return f"there is no key {key}; {hint}"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vidtrack.ahead import EmbedAhead
+from vidtrack.given import DIRECTIONS, Direction
 from vidtrack.labels import Boxes, Keypoints, Masks
-from vidtrack.passes import DIRECTIONS, Direction
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import save_png
 

@@ -12,8 +12,9 @@ import pytest
 from torch import Tensor
 
 from pretrain.errors import InputError
+from vidtrack.given import DIRECTIONS, Direction
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
-from vidtrack.passes import DIRECTIONS, Direction, Passes
+from vidtrack.passes import Passes
 from vidtrack.session import Result, Session
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import VideoInfo, VideoReader, VideoWriter, save_png
@@ -294,15 +295,40 @@ def test_a_live_source_goes_forward(lab: Tracker, folder: Path) -> None:
         carry(lab, Live(folder), given, "both")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("direction", "places", "sentence", "without"),
+    [
+        ("forward", [2, 4], "frames 0 to 1 lie before the first annotated frame, without labels", {0, 1}),
+        ("forward", [1], "frame 0 lies before the first annotated frame", {0}),
+        ("forward", [0], None, set()),
+        ("backward", [1, 3], f"frames 4 to {FRAMES - 1} lie after the last", set(range(4, FRAMES))),
+        ("backward", [FRAMES - 1], None, set()),
+        ("both", [3], None, set()),
+    ],
+)
+def test_frames_that_no_label_reaches_are_told(
+    lab: Tracker,
+    folder: Path,
+    direction: Direction,
+    places: list[int],
+    sentence: str | None,
+    without: set[int],
+) -> None:
+    given = {place: labels(Masks, place) for place in places}
+    with lab.passes(folder, given, direction) as passes:
+        empty = {result.index for result in passes if not result.labels.ids.any()}
+        assert empty == without == {n for n in range(FRAMES) if not passes.reaches(n)}
+    told = [one for one in passes.warnings if "annotated frame" in one]
+    assert (sentence is None and not told) or (len(told) == 1 and told[0].startswith(str(sentence)))
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("source", ["folder", "clip"])
 def test_annotations_past_the_end(
     lab: Tracker, source: str, direction: Direction, request: pytest.FixtureRequest
 ) -> None:
     given = {0: labels(Masks, 0), FRAMES: labels(Masks, 0)}
-    with pytest.raises(
-        InputError, match=f"^there is no frame {FRAMES} to annotate: the video ends before it"
-    ):
+    with pytest.raises(InputError, match=f"^there is no frame {FRAMES} to annotate: the video"):
         carry(lab, request.getfixturevalue(source), given, direction)
 
 
@@ -311,8 +337,12 @@ def test_annotations_past_the_end(
     [
         ({}, {}, "nothing is annotated"),
         ({0: "masks"}, {"direction": "sideways"}, "choose forward, backward or both"),
-        ({0: "masks", 7: "masks"}, {"end": 5}, "frame 7 lies outside of frames 0 to 5"),
-        ({0: "masks"}, {"start": 3}, "frame 0 lies outside"),
+        ({0: "masks", 7: "masks"}, {"end": 5}, "frame 7 is annotated, and only frames 0 to 4 are wanted"),
+        ({0: "masks"}, {"start": 3}, "frame 0 is annotated, and only frames from 3 on"),
+        ({5: "masks"}, {"start": 5, "end": 5}, "--end 5 is the frame after the last: .* more than --start 5"),
+        ({0: "masks"}, {"direction": "backward"}, "none is wanted before 0: say which later frame"),
+        ({3: "masks"}, {"direction": "backward", "start": 3}, "none is wanted before 3"),
+        ({"0": "masks"}, {}, "'0' is no frame number"),
         ({0: "masks", 4: "points"}, {}, "all annotations must be of one kind: Masks and Keypoints"),
         ({0: "points", 4: "one point"}, {}, "frames 0 and 4 name other keypoints"),
         ({0: "maps", 4: "two maps"}, {}, "frames 0 and 4 have 1 and 2 values per pixel"),
@@ -320,7 +350,7 @@ def test_annotations_past_the_end(
     ],
 )
 def test_what_the_user_has_to_change_is_said_at_once(
-    lab: Tracker, folder: Path, given: dict[int, str], more: dict[str, Any], sentence: str
+    lab: Tracker, folder: Path, given: dict[Any, str], more: dict[str, Any], sentence: str
 ) -> None:
     makes = {
         "masks": lambda: labels(Masks, 0),

@@ -55,6 +55,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_png(tmp_path / "deep.png", image[..., 0].astype(np.uint16) * 257)
     save_png(tmp_path / "alpha.png", np.dstack([image, np.full((50, 70), 9, np.uint8)]))
     (tmp_path / "broken.jpg").write_bytes((tmp_path / "wide.jpg").read_bytes()[:40])
+    (tmp_path / "film.mp4").write_bytes(b"")
     (tmp_path / "other").mkdir()
     save_png(tmp_path / "other" / "photo.png", image)
     monkeypatch.chdir(tmp_path)
@@ -128,6 +129,7 @@ MISTAKES = {
     "missing run": (["photo.png", "--backbone", "nothing"], "nothing holds no finished run"),
     "no photo": (["nothing.jpg", "--backbone", "RUNS/colorization"], "there is no photo nothing.jpg"),
     "folder": (["other", "--backbone", "RUNS/colorization"], "other is a folder"),
+    "video": (["film.mp4", "--backbone", "RUNS/colorization"], "to colour a video give --reference"),
     "unreadable": (
         ["photo.png", "broken.jpg", "--backbone", "RUNS/colorization"],
         "broken.jpg can't be read",

@@ -14,6 +14,7 @@ from pretrain.config import load_config
 from vidtrack import InputError, Masks
 from vidtrack.commands.options import TrackerOptions
 from vidtrack.files import bundled_configs
+from vidtrack.learn.clips import Clips
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import load_tracker, save_tracker
@@ -134,7 +135,7 @@ def test_frames_of_any_layout_but_one_type(lab: Tracker) -> None:
 
 def test_annotations_outside_the_range_are_an_error(lab: Tracker, tmp_path: Path) -> None:
     annotations = {0: Masks(moving(1)[1][0]), 7: Masks(moving(1)[1][0])}
-    with pytest.raises(InputError, match="frame 7 lies outside"):
+    with pytest.raises(InputError, match="frame 7 is annotated, and only frames 0 to 4"):
         list(lab.propagate(tmp_path, annotations, end=5))
 
 
@@ -239,8 +240,9 @@ def test_bundled_weights_are_of_the_config_of_their_name(name: str) -> None:
     assert path is not None
     made = load_tracker(path).training["config"]
     config = load_config(TrackConfig, f"track/{name}", [], bundled_configs()).model_dump(mode="json")
-    for section in ("objectives", "clips", "optimizer", "ema", "seed"):
+    for section in ("objectives", "optimizer", "ema", "seed"):
         assert made[section] == config[section]
+    assert Clips().model_dump(mode="json") | made["clips"] == config["clips"]  # older files lack some
     for key in ("short_side", "rate", "split", "licences"):
         assert made["data"].get(key) == config["data"][key]
 
@@ -254,12 +256,21 @@ def test_bundled_weights_are_of_the_config_of_their_name(name: str) -> None:
         ("lab", {"temperature": -1.0}, "--temperature"),
         ("lab", {"device": "tpu"}, "--device tpu"),
         ("lab", {"precision": "int3"}, "precision 'int3' is unknown"),
+        ("lab", {"sice": 3}, r"no setting sice; did you mean size\?"),
+        ("lab", {"zzz": 3}, "no setting zzz; there are .*radius"),
         (__file__, {}, "can't be read as weights"),
     ],
 )
 def test_wrong_names_and_settings(name: str, settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         load(name, **settings)
+
+
+def test_a_pickled_network_is_not_run(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pth")
+    with pytest.raises(InputError, match=r"nothing in a file is run: give weights, as .*state_dict") as told:
+        load(str(tmp_path / "whole.pth"))
+    assert "timm" not in str(told.value)
 
 
 def test_random_weights_are_the_same_each_time() -> None:

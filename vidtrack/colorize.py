@@ -20,9 +20,10 @@ from torch import Tensor
 from pretrain.errors import InputError
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.files import complete, require_free, sha256, work_folder, write_json
+from vidtrack.given import Direction
 from vidtrack.labels.maps import Maps
 from vidtrack.labels.masks import same_aspect
-from vidtrack.passes import Direction, Passes
+from vidtrack.passes import Passes
 from vidtrack.propagate.carrier import Confidence
 from vidtrack.session import Result, Session
 from vidtrack.tolerance import OnError, describe_damage

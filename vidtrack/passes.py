@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,14 +15,13 @@ from torch import Tensor
 from pretrain.errors import InputError
 from vidtrack.ahead import Embed, EmbedAhead
 from vidtrack.geometry import working_size
-from vidtrack.labels import Boxes, Keypoints, Maps
+from vidtrack.given import Direction, check_frames, check_layouts, reaches, unreached
+from vidtrack.labels import Boxes
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
 from vidtrack.tolerance import OnError, Tolerance
 from vidtrack.video import Damage, Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
 
-Direction = Literal["forward", "backward", "both"]
-DIRECTIONS: tuple[str, ...] = get_args(Direction)
 Span = tuple[int | None, int | None]  # the annotated frames before and after; None: there is none
 
 
@@ -84,13 +83,7 @@ class Passes:
         reused: frozenset[Span] = frozenset(),
         on_error: OnError = "repeat",
     ) -> None:
-        if direction not in DIRECTIONS:
-            raise InputError(f"--direction {direction} is unknown: choose forward, backward or both.")
-        for number in annotations:
-            if number < start or (end is not None and number >= end):
-                raise InputError(f"the annotation of frame {number} lies outside of frames {start} to {end}.")
-        if not annotations:
-            raise InputError("nothing is annotated: give the labels of at least one frame.")
+        check_frames(annotations, direction, start, end)
         if direction != "forward" and not isinstance(source, (str, Path)):
             raise InputError("a live source knows no way back: use --direction forward.")
         self._make, self._direction, self._start, self._end = make, direction, start, end
@@ -112,7 +105,7 @@ class Passes:
         kind = type(next(iter(self._annotations.values())))
         for labels in self._annotations.values():
             check_annotation(labels, (self._reader.info.height, self._reader.info.width), kind)
-        _check_layouts(self._annotations)
+        check_layouts(self._annotations)
         objects = {
             number
             for labels in self._annotations.values()
@@ -154,9 +147,9 @@ class Passes:
         laid: _Laid | None = None
         frames = iter(self._reader)
         self._tolerance.require_no_loss(self.damage)
-        frame, first, count = self._next(frames), True, 0
+        frame, first, count, last = self._next(frames), True, 0, self._start
         while frame is not None:
-            count += 1
+            count, last = count + 1, frame.index
             self._tolerance.see(frame)
             annotated = frame.index in self._annotations
             if annotated:
@@ -181,8 +174,15 @@ class Passes:
             yield result
             frame = following
         if ahead is not None:
-            raise InputError(f"there is no frame {ahead} to annotate: the video ends before it.")
+            raise InputError(
+                f"there is no frame {ahead} to annotate: the video's last one is {last}, counted from 0."
+            )
         self._tolerance.finish(count, self.damage)
+        self.warnings.extend(unreached(self._annotations, self._direction, self._start, last))
+
+    def reaches(self, index: int) -> bool:
+        """A frame is annotated, or labels are carried to it."""
+        return reaches(self._annotations, self._direction, index)
 
     def _is_carried_to(self, frame: Frame) -> bool:
         return frame.index not in self._annotations and not self._tolerance.skips(frame)
@@ -243,7 +243,7 @@ class Passes:
                 frame = read_frame(self._path, index, index=self._index)
             except InputError as error:
                 raise InputError(
-                    f"there is no frame {index} to annotate: the video ends before it."
+                    f"there is no frame {index} to annotate: the video ends before it, counted from 0."
                 ) from error
         self._tolerance.require_whole(frame)
         return frame.image
@@ -305,25 +305,6 @@ class Passes:
                 "stride": stride,
             }
         return result
-
-
-def _check_layouts(annotations: Mapping[int, Any]) -> None:
-    """Raises InputError if annotations, all of one kind, name other points or have other channels."""
-    first, known = next(iter(annotations.items()))
-    for number, labels in annotations.items():
-        if isinstance(labels, Keypoints) and (labels.names, labels.instances) != (
-            known.names,
-            known.instances,
-        ):
-            raise InputError(
-                f"the annotations of frames {first} and {number} name other keypoints or instances: give "
-                "both all of them, without a place where they are not seen."
-            )
-        if isinstance(labels, Maps) and labels.values.shape[-1] != known.values.shape[-1]:
-            raise InputError(
-                f"the maps of frames {first} and {number} have {known.values.shape[-1]} and "
-                f"{labels.values.shape[-1]} values per pixel: give all maps the same number."
-            )
 
 
 def _result(frame: Frame, labels: Any, confidence: dict[Any, float]) -> Result:

@@ -24,6 +24,7 @@ from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.colorize import PEAK, TINT, psnr, to_lab
 from vidtrack.files import complete, require_free, sha256, work_folder, write_json
 from vidtrack.video import read_image, save_png
+from vidtrack.video.container import VIDEO_SUFFIXES
 
 STRIP = 1 << 20  # pixels of a photo that are coloured at once: large photos take little memory
 LONGEST = 8  # sides of a square: a longer photo is seen smaller
@@ -127,6 +128,11 @@ def photo_names(photos: Sequence[Path]) -> list[str]:
             raise InputError(f"{photo} is a folder: give photos, such as {photo}/*.jpg.")
         if not photo.is_file():
             raise InputError(f"there is no photo {photo}: give a picture.")
+        if photo.suffix.lower() in VIDEO_SUFFIXES:
+            raise InputError(
+                f"{photo} is a video, and --backbone colours photos: to colour a video give --reference, a "
+                "frame of it in colours."
+            )
         name = f"{photo.stem}.png"
         if name in names:
             raise InputError(f"{names[name]} and {photo} would both become {name}: colour one at a time.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -13,10 +14,11 @@ import torch
 from pretrain.device import choose_device
 from pretrain.errors import InputError
 from vidtrack.files import sha256
+from vidtrack.given import Direction
 from vidtrack.labels import Masks
 from vidtrack.model.embedder import PRECISIONS, Embedder, LabEmbedder, NetworkEmbedder, Precision
 from vidtrack.model.tracker_file import is_tracker_file, load_tracker
-from vidtrack.passes import Direction, Passes, Reader
+from vidtrack.passes import Passes, Reader
 from vidtrack.propagate.presets import variant
 from vidtrack.propagate.settings import QUALITIES, Propagation
 from vidtrack.session import KINDS, Labels, Result, Session
@@ -258,5 +260,9 @@ def _settings(stored: dict[str, Any], changed: dict[str, Any]) -> Propagation:
         return Propagation.model_validate({**stored, **changed})
     except ValidationError as error:
         first = error.errors()[0]
-        option = first["loc"][0] if first["loc"] else "setting"
+        option = str(first["loc"][0]) if first["loc"] else "setting"
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(option, Propagation.model_fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(Propagation.model_fields)}."
+            raise InputError(f"there is no setting {option}; {hint}") from error
         raise InputError(f"--{option} {first['input']!r}: {first['msg'].lower()}.") from error

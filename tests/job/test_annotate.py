@@ -73,6 +73,20 @@ def test_a_stray_file_among_masks(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_points_that_a_later_frame_leaves_out_are_told() -> None:
+    """An annotation says all about its frame: who corrects one point must say where the others are."""
+    rows = ["frame,keypoint,x,y", *(f"1,{name},2,3" for name in "abcdef"), "4,a,2,3"]
+    Path("k.csv").write_text("\n".join([*rows, "9,a,5,5", "9,b,6,6"]))
+    (told,) = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE).warnings
+    assert "frame 4 has no place for b, c, d and 2 more (1 more such frames)" in told
+    Path("k.csv").write_text("\n".join(rows[:-1]))
+    assert not read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE).warnings
+    Path("k.csv").write_text("frame,instance,keypoint,x,y\n0,0,a,1,1\n0,1,a,2,2\n3,0,a,1,1\n3,1,a,,\n")
+    (told,) = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE).warnings
+    assert "frame 3 has no place for a of 1: an" in told
+
+
+@pytest.mark.usefixtures("folder")
 def test_numbers_and_files_of_other_kinds() -> None:
     points = read_annotations(LabelOptions(point=("3.5,4", "63.5,-0.5")), SIZE, 2).labels[2]
     assert points.xy.tolist() == [[[3.5, 4.0], [63.5, -0.5]]] and points.visible.all()
@@ -84,7 +98,7 @@ def test_numbers_and_files_of_other_kinds() -> None:
     given = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE)
     assert list(given.labels) == [1, 7] and given.kind is Keypoints and not given.warnings
     given = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE, 2)
-    assert list(given.labels) == [7] and "1 annotated frames outside" in given.warnings[0]
+    assert list(given.labels) == [7] and "1 annotated frame outside" in given.warnings[0]
     with pytest.raises(InputError, match="annotates frames 1 to 7, none of which"):
         read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE, 8)
     Path("b.csv").write_text("frame,x1,y1,x2,y2\n3,1,2,9,9\n4,,,,\n")

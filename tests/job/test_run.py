@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from pretrain.errors import InputError
+from vidtrack.given import DIRECTIONS
 from vidtrack.job import Plan, propagate_video
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
-from vidtrack.passes import DIRECTIONS
 from vidtrack.tracker import Tracker
 from vidtrack.video import VideoReader
 
@@ -98,8 +98,11 @@ def test_a_correction_gives_what_a_fresh_run_gives(
     report = propagate_video(clip, more, lab, tmp_path / "out", Plan(direction, overwrite=True))
     fresh = propagate_video(clip, more, lab, tmp_path / "fresh", Plan(direction))
     assert differences(tmp_path / "out", tmp_path / "fresh") == []
-    assert fresh["computed_frames"] == FRAMES - 3
-    assert report["computed_frames"] == 3 + 3  # 7, 8, 9 and 11, 12, 13; not 0, 1 and 3, 4, 5
+    unreached = {"forward": 2, "backward": 3, "both": 0}[direction]  # 0, 1; 11, 12, 13
+    assert fresh["computed_frames"] == FRAMES - 3 - unreached
+    assert len(fresh["warnings"]) == (direction != "both")
+    # 7, 8, 9, and where labels go on from the last annotation 11, 12, 13; not 0, 1 and 3, 4, 5
+    assert report["computed_frames"] == (3 if direction == "backward" else 3 + 3)
     # ... and without it again: the old result comes back.
     propagate_video(clip, first, lab, tmp_path / "out", Plan(direction, overwrite=True))
     assert content(tmp_path / "out") == before
@@ -160,7 +163,8 @@ def test_whatever_decides_the_result_makes_it_new(
             stream.write(b"\0" * 8)
     plan = Plan(**{"overwrite": True, **CHANGES.get(what, {})})
     report = propagate_video(video, annotations, tracker, tmp_path / "out", plan)
-    assert report["computed_frames"] == report["frame_count"] - len(annotations)
+    unreached = 0 if plan.direction == "both" else min(annotations) - plan.start
+    assert report["computed_frames"] == report["frame_count"] - len(annotations) - unreached
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -273,7 +277,7 @@ def test_the_report_and_the_overlay(
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["schema"], report["direction"], report["kind"]) == (2, "both", "masks")
     assert set(report["annotations"]) == {"0", "10"}
-    assert report["annotations"]["0"]["sha256"] != report["annotations"]["10"]["sha256"]
+    assert report["annotations"]["0"]["labels_sha256"] != report["annotations"]["10"]["labels_sha256"]
     assert report["objects"] == {"1": {"name": "red", "color": None}, "7": {"name": None, "color": None}}
     assert [f["index"] for f in report["frames"]] == list(range(FRAMES))
     assert all(0 < o["confidence"] <= 1 for f in report["frames"] for o in f["objects"].values())

@@ -101,6 +101,13 @@ def test_a_run_goes_on_from_a_tracker(videos: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(one[key], two[key]) for key in one)
     record = load_tracker(tmp_path / "second" / "tracker.safetensors").training
     assert record["began_from"]["steps"] == 4 and str(tmp_path) not in json.dumps(record)
+    with pytest.raises(InputError, match="--backbone and --tracker both say"):
+        train(
+            videos,
+            TrackConfig.model_validate(values | {"model": {"backbone": "random:resnet18"}}),
+            tmp_path / "third",
+            device="cpu",
+        )
     with pytest.raises(InputError, match="settings of model"):
         train(
             videos,

@@ -109,6 +109,7 @@ def test_mistakes_in_mappings(tmp_path: Path, override: str, sentence: str) -> N
     ("override", "sentence"),
     [
         ("inner.step=3", "no key inner.step; did you mean inner.steps?"),
+        ("iner.rate=3", r"no key iner\.rate; did you mean inner\.rate\?"),
         ("zzz=3", "valid keys are name, inner.steps, inner.rate, pair"),
         ("inner.steps=many", "inner.steps: .*'many'"),
         ("inner.steps", "write key=value"),

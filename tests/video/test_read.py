@@ -341,6 +341,13 @@ def test_what_is_no_video_is_refused_in_one_sentence(tmp_path, kind, message):
         assert "Errno" not in text
 
 
+def test_a_folder_of_videos_says_which_to_give(tmp_path):
+    for name in ("b.MP4", "a.mov", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"one of its videos, such as .*/a\.mov\.$"):
+        probe(tmp_path)
+
+
 def test_an_unreadable_file(tmp_path, encode, monkeypatch):
     path = encode(tmp_path / "a.mp4")
 

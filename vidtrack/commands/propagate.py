@@ -79,6 +79,7 @@ def propagate(
     with told():
         from pretrain.limits import set_max_pixels
         from vidtrack.files import require_free
+        from vidtrack.given import DIRECTIONS
         from vidtrack.job import (
             LabelOptions,
             LiveSource,
@@ -90,7 +91,6 @@ def propagate(
         )
         from vidtrack.job.outputs import check_saves
         from vidtrack.job.report import summary
-        from vidtrack.passes import DIRECTIONS
         from vidtrack.progress import frame_progress
         from vidtrack.tolerance import ON_ERROR
         from vidtrack.video import probe

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from pretrain.errors import InputError
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.labels.textfiles import LARGEST
 
 T = TypeVar("T")
+SHOWN = 3  # names in a sentence
 KIND_OPTIONS = ("mask", "keypoints", "point", "box", "boxes", "array")
 
 
@@ -110,7 +113,10 @@ def read_annotations(
     else:
         assert options.boxes is not None
         path, frames = options.boxes, dict[int, Any](Boxes.load(options.boxes))
-    return _in_range(path, {n: labels for n, labels in frames.items() if labels.labelled.any()}, start, end)
+    found = _in_range(path, {n: labels for n, labels in frames.items() if labels.labelled.any()}, start, end)
+    if found.kind is Keypoints:
+        found.warnings += _ending_points(path, found.labels)
+    return found
 
 
 def _mask_loader(options: LabelOptions, size: tuple[int, int]) -> Callable[[Path], Masks]:
@@ -139,9 +145,34 @@ def _in_range(path: Path, labels: dict[int, Any], start: int, end: int | None) -
         )
     left = len(labels) - len(inside)
     warnings = (
-        [f"{path}: {left} annotated frames outside of --start and --end were left out."] if left else []
+        [f"{path}: {left} annotated frame{'s' * (left > 1)} outside of --start and --end left out."]
+        if left
+        else []
     )
     return Annotations(inside, dict.fromkeys(inside, str(path)), warnings)
+
+
+def _ending_points(path: Path, labels: Mapping[int, Keypoints]) -> list[str]:
+    """A sentence where annotated frames leave out points that earlier ones have: they end there."""
+    endings: list[tuple[int, list[str]]] = []
+    known: np.ndarray | None = None  # bool [I, P]: has had a place
+    for number, points in sorted(labels.items()):
+        if known is not None and (known & ~points.labelled).any():
+            names = [
+                points.names[p] + (f" of {points.instances[i]}" if len(points.instances) > 1 else "")
+                for i, p in np.argwhere(known & ~points.labelled)
+            ]
+            endings.append((number, names))
+        known = points.labelled if known is None else known | points.labelled
+    if not endings:
+        return []
+    number, names = endings[0]
+    which = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    others = f" ({len(endings) - 1} more such frames)" if len(endings) > 1 else ""
+    return [
+        f"{path}: frame {number} has no place for {which}{others}: an annotated frame says where all points "
+        "are, so what it leaves out is not seen from there on; give its place to keep it."
+    ]
 
 
 def _with_folders(texts: Iterable[str], start: int, end: int | None) -> dict[int, Path]:

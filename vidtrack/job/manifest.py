@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from vidtrack.benchmark.environment import versions
+from vidtrack.given import Direction
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
-from vidtrack.passes import Direction, Span
+from vidtrack.passes import Span
 from vidtrack.tolerance import OnError
 from vidtrack.tracker import Tracker
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidtrack.passes import Direction
+from vidtrack.given import Direction
 from vidtrack.tolerance import OnError
 
 Progress = Callable[[int, int | None], None]  # frames done, and all of them (None: unknown)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vidtrack.given import Direction
 from vidtrack.job.manifest import ids_of
 from vidtrack.job.records import Record
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
-from vidtrack.passes import Direction
 
 ALARMS = 5  # lines of the terminal for these; the others are in the report
 LISTED = 8  # frame numbers in a line of the terminal

@@ -13,6 +13,7 @@ from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.cache import EmbeddingCache, default_folder, embedding_key, video_hash
 from vidtrack.files import drop, require_free, work_folder, write_json
 from vidtrack.geometry import working_size
+from vidtrack.given import check_frames
 from vidtrack.job.annotate import Annotations
 from vidtrack.job.expect import (
     Meter,
@@ -176,6 +177,7 @@ class _Run:
         progress: Progress | None,
         tell: Tell | None,
     ) -> None:
+        check_frames(given.labels, plan.direction, plan.start, plan.end)
         self.given, self.tracker, self.plan, self.info = given, tracker, plan, info
         self.out = require_free(out, plan.overwrite, folder=True).absolute()
         self.progress = progress
@@ -290,7 +292,7 @@ class _Run:
                     writer.put(result, known)
                     waiting += time.perf_counter() - handed
                     new = known is None and result.labels is not None
-                    computed += new and result.index not in self.given.labels
+                    computed += new and result.index not in self.given.labels and passes.reaches(result.index)
                     meter.result(computed=new)
                 handed = time.perf_counter()
                 told = writer.close()
@@ -298,7 +300,7 @@ class _Run:
             except BaseException:
                 writer.abort()
                 raise
-        told += [*passes.warnings, *(self.cache.warnings if self.cache else [])]
+        told = [*told, *passes.warnings, *(self.cache.warnings if self.cache else [])]
         seconds = {**passes.seconds, "writing": writer.seconds, "waiting for writing": waiting}
         seconds["total"] = time.perf_counter() - began
         report = self._report(writer, manifest, seconds, told, computed)
@@ -336,7 +338,7 @@ class _Run:
             "kind": self.about.kind.__name__.lower(),
             "direction": self.plan.direction,
             "annotations": {
-                str(number): {"file": given.files.get(number), "sha256": hashes[str(number)]}
+                str(number): {"file": given.files.get(number), "labels_sha256": hashes[str(number)]}
                 for number in given.labels
             },
             "frame_count": count,

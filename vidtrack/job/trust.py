@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vidtrack.given import Direction
 from vidtrack.job.records import Record
 from vidtrack.job.report import annotated_keys
 from vidtrack.labels import Keypoints, Maps, Masks
-from vidtrack.passes import Direction
 from vidtrack.reports.trust import draw_trust
 from vidtrack.trust import Alarm, Proposal, alarms, proposals
 

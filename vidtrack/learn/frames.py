@@ -19,12 +19,9 @@ from vidtrack.learn.index.verdicts import counted
 from vidtrack.learn.packs import Part, load_parts, resized
 from vidtrack.learn.settings import Data
 from vidtrack.video import VideoReader
+from vidtrack.video.container import VIDEO_SUFFIXES
+from vidtrack.video.images import SUFFIXES
 
-VIDEO_SUFFIXES = {
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".wmv", ".ts"),
-    *(".mts", ".m2ts", ".flv", ".3gp", ".ogv", ".mxf", ".vob"),
-}
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 SEGMENT = 32  # frames in a row that are kept together when a video is longer than its share of the cache
 
 
@@ -69,7 +66,7 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
             if not any(part.startswith(".") for part in p.relative_to(folder).parts)
         ]
         files = [p for p in entries if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES]
-        files += {p.parent for p in entries if p.suffix.lower() in IMAGE_SUFFIXES}
+        files += {p.parent for p in entries if p.suffix.lower() in SUFFIXES}
     if not files:
         wanted = f" of split {split!r}" + (f" and licences {', '.join(licences)}" if licences else "")
         wanted = f"{wanted} (see {table})" if table.is_file() else ""

@@ -37,6 +37,8 @@ def read_start(tracker: str, model: Model) -> TrackerFile:
     Raises:
         InputError: see `tracker_file`; or something is chosen there.
     """
+    if model.backbone != Model().backbone:
+        raise InputError("--backbone and --tracker both say what the run begins with: give one of them.")
     if model != Model():
         raise InputError(
             "the config has settings of model, and a tracker to go on from, which has its own: drop either "

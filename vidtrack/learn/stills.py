@@ -19,10 +19,11 @@ from pretrain.errors import InputError
 from pretrain.images import SPLITS, TARS, ImageSet, read_images
 from pretrain.images import SUFFIXES as IMAGES
 from vidtrack.files import atomic_file, require_free, write_json
-from vidtrack.learn.frames import VIDEO_SUFFIXES, list_videos, sampled_frames, shares
+from vidtrack.learn.frames import list_videos, sampled_frames, shares
 from vidtrack.learn.index.films import DAMAGED
 from vidtrack.learn.index.threads import GoesOn, in_threads
 from vidtrack.video import probe
+from vidtrack.video.container import VIDEO_SUFFIXES
 
 FORMAT = 1  # of the cache; counted up when the same settings give other images
 LEAST_RATE = 0.001  # frames per second

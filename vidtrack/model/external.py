@@ -98,16 +98,11 @@ def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
-    try:
-        foreign = not read_weights(path)[1]
-    except InputError as error:
-        raise _hinted(error, path) from error
+    foreign = not read_weights(path)[1]
     try:
         return ExternalEmbedder(make_trunk(str(path)), device)
     except InputError as error:
-        raise (_hinted(error, path) if foreign else error) from error
-
-
-def _hinted(error: InputError, path: Path) -> InputError:
-    reason = str(error).rstrip(".")
-    return InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.")
+        if not foreign:
+            raise
+        reason = str(error).rstrip(".")
+        raise InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.") from error

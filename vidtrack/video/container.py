@@ -18,6 +18,11 @@ from vidtrack.video.structure import gif_is_short
 
 # Demuxers that FFmpeg has for text, and for lists that make it open other files (without end, if they want).
 NOT_VIDEO = {"tty", "concat", "hls", "dash", "imf", "ffmetadata"}
+# Where files are found by their names; a file that is named is opened whatever it is called.
+VIDEO_SUFFIXES = {
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".wmv", ".ts"),
+    *(".mts", ".m2ts", ".flv", ".3gp", ".ogv", ".mxf", ".vob"),
+}
 _FORMATS = ",".join(sorted(av.formats_available - NOT_VIDEO))
 _BLOCKS = 2**22  # pixels by which decoders may enlarge a picture, to whole blocks
 _MAX_RATE = 480  # containers that don't know their rate tell the time base instead: 1000, 90000, ...

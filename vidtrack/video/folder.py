@@ -11,7 +11,7 @@ import numpy as np
 
 from pretrain.errors import InputError
 from pretrain.limits import TooLarge
-from vidtrack.video.container import reason
+from vidtrack.video.container import VIDEO_SUFFIXES, reason
 from vidtrack.video.decode import Damage
 from vidtrack.video.frame import DEFAULT_RATE, Frame, VideoInfo
 from vidtrack.video.images import SUFFIXES, image_size, read_image
@@ -39,7 +39,15 @@ def list_images(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder} can't be read ({reason(error)}): check its permissions.") from error
     if not files:
-        raise InputError(f"{folder} holds no pictures: give a folder of png, jpg, webp, tif or bmp frames.")
+        videos = sorted(
+            name
+            for name in (file.name for file in folder.iterdir())
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES
+        )
+        instead = f", or one of its videos, such as {folder / videos[0]}" if videos else ""
+        raise InputError(
+            f"{folder} holds no pictures: give a folder of png, jpg, webp, tif or bmp frames{instead}."
+        )
     for file in files:
         if any(unicodedata.category(one) in ("Cc", "Cs") for one in file.name):  # results have its name
             raise InputError(f"{folder} holds a picture named {file.name!r}, which is no text: rename it.")
