@@ -342,7 +342,7 @@ def test_what_is_no_video_is_refused_in_one_sentence(tmp_path, kind, message):
 
 
 def test_a_folder_of_videos_says_which_to_give(tmp_path):
-    for name in ("b.MP4", "a.mov", "notes.txt"):
+    for name in ("b.MP4", "a.mov", "._a.mov", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match=r"one of its videos, such as .*/a\.mov\.$"):
         probe(tmp_path)

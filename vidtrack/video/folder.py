@@ -31,20 +31,13 @@ def list_images(folder: Path) -> list[Path]:
             text.
     """
     try:
-        files = [
-            file
-            for file in folder.iterdir()
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-        ]
+        named = [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
     except OSError as error:
         raise InputError(f"{folder} can't be read ({reason(error)}): check its permissions.") from error
+    files = [file for file in named if file.suffix.lower() in SUFFIXES]
     if not files:
-        videos = sorted(
-            name
-            for name in (file.name for file in folder.iterdir())
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES
-        )
-        instead = f", or one of its videos, such as {folder / videos[0]}" if videos else ""
+        video = min((file for file in named if file.suffix.lower() in VIDEO_SUFFIXES), default=None)
+        instead = "" if video is None else f", or one of its videos, such as {video}"
         raise InputError(
             f"{folder} holds no pictures: give a folder of png, jpg, webp, tif or bmp frames{instead}."
         )
