@@ -24,7 +24,7 @@ from torch import Tensor
 from vidtrack.propagate.fusion import decidedness
 
 # Bias, then the weights of decidedness, likeness and wholeness.
-CALIBRATION = (-11.03, 3.99, 7.52, 1.97)
+CALIBRATION = (-12.36, 3.90, 8.82, 2.11)
 INSIDE = 0.5  # cells with more of an object's label than this are its pieces
 
 
