@@ -150,7 +150,7 @@ MISTAKES = {
     "live backward": (["--mask", "first.png", "--live", "0", "--direction", "both"], "no camera 0|forward"),
     "twice a frame": (["video.mp4", "--mask", "0=first.png", "--mask", "first.png"], "for frame 0"),
     "frame too late": (["video.mp4", "--mask", "0=first.png", "--mask", "40=first.png"], "no frame 40"),
-    "before the start": (["video.mp4", "--mask", "0=first.png", "--start", "2"], "frame 0 lies outside"),
+    "before the start": (["video.mp4", "--mask", "0=first.png", "--start", "2"], "only frames from 2 on"),
     "folder of masks": (["video.mp4", "--mask", "empty"], "empty holds no mask"),
     "point": (["video.mp4", "--point", "1"], "--point 1 is not x,y"),
     "point outside": (["video.mp4", "--point", "96,2"], "outside of the frame"),
@@ -201,7 +201,7 @@ def test_mistakes_are_one_sentence(
             "keypoints.csv keypoints.json deeplabcut.*",
         ),
         (["--keypoints", "points.csv", "--end", "12"], "keypoints.csv keypoints.json deeplabcut.csv"),
-        (["--box", "8,16,40,48", "--direction", "backward"], "boxes.csv"),
+        (["--box", "8,16,40,48", "--direction", "both"], "boxes.csv"),
         (["--boxes", "boxes.csv"], "boxes.csv"),
         (["--array", "map.npy", "--array", "6=map.npy", "--direction", "both"], "maps"),
         (["--mask", "numbered", "--quality", "fast", "--context", "2"], "masks"),
@@ -231,7 +231,7 @@ def test_every_kind_of_label(clip: Path, arguments: list[str], files: str, capsy
     report = json.loads((clip / "result" / "report.json").read_text())
     assert report["frame_count"] == 12 and report["schema"] == 2
     assert "12 frames of 96 x 64" in told.out and "frames/s" in told.out and "writing" in told.out
-    assert ("1 annotated frames outside" in told.err) == ("points.csv" in arguments)
+    assert ("1 annotated frame outside" in told.err) == ("points.csv" in arguments)
     with VideoReader(clip / "result" / "overlay.mp4") as reader:
         assert sum(1 for _ in reader) == 12
 

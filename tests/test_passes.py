@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from pretrain.errors import InputError
-from vidtrack.given import DIRECTIONS, Direction
+from vidtrack.given import DIRECTIONS, Direction, reaches
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.passes import Passes
 from vidtrack.session import Result, Session
@@ -317,7 +317,7 @@ def test_frames_that_no_label_reaches_are_told(
     given = {place: labels(Masks, place) for place in places}
     with lab.passes(folder, given, direction) as passes:
         empty = {result.index for result in passes if not result.labels.ids.any()}
-        assert empty == without == {n for n in range(FRAMES) if not passes.reaches(n)}
+    assert empty == without == {n for n in range(FRAMES) if not reaches(given, direction, n)}
     told = [one for one in passes.warnings if "annotated frame" in one]
     assert (sentence is None and not told) or (len(told) == 1 and told[0].startswith(str(sentence)))
 

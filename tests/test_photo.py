@@ -2,6 +2,7 @@
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from pretrain.images import ImageSet
 from pretrain.run import load_method, pretrain
 from pretrain.settings import schema
 from vidtrack.photo import colour_photos, guess, load_colours, recolour, score
-from vidtrack.video import read_image, save_png
+from vidtrack.video import VideoWriter, read_image, save_png
 
 
 def make_run(out: Path, method: str) -> Path:
@@ -55,7 +56,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_png(tmp_path / "deep.png", image[..., 0].astype(np.uint16) * 257)
     save_png(tmp_path / "alpha.png", np.dstack([image, np.full((50, 70), 9, np.uint8)]))
     (tmp_path / "broken.jpg").write_bytes((tmp_path / "wide.jpg").read_bytes()[:40])
-    (tmp_path / "film.mp4").write_bytes(b"")
+    with VideoWriter(tmp_path / "film.mp4", 64, 48, Fraction(5)) as writer:
+        writer.write(picture(48, 64))
+        writer.write(picture(48, 64)[::-1])
+    (tmp_path / "film.mp4").rename(tmp_path / "film")  # what it is called says nothing
     (tmp_path / "other").mkdir()
     save_png(tmp_path / "other" / "photo.png", image)
     monkeypatch.chdir(tmp_path)
@@ -129,7 +133,7 @@ MISTAKES = {
     "missing run": (["photo.png", "--backbone", "nothing"], "nothing holds no finished run"),
     "no photo": (["nothing.jpg", "--backbone", "RUNS/colorization"], "there is no photo nothing.jpg"),
     "folder": (["other", "--backbone", "RUNS/colorization"], "other is a folder"),
-    "video": (["film.mp4", "--backbone", "RUNS/colorization"], "to colour a video give --reference"),
+    "video": (["film", "--backbone", "RUNS/colorization"], "to colour a video give --reference"),
     "unreadable": (
         ["photo.png", "broken.jpg", "--backbone", "RUNS/colorization"],
         "broken.jpg can't be read",

@@ -34,7 +34,7 @@ def check_frames(annotations: Mapping[int, Any], direction: str, start: int, end
     if not annotations:
         raise InputError("nothing is annotated: give the labels of at least one frame.")
     for number in annotations:
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        if not isinstance(number, (int, np.integer)):
             raise InputError(f"{number!r} is no frame number: annotations are given by ints, from 0.")
         if number < start or (end is not None and number >= end):
             wanted = f"from {start} on" if end is None else f"{start} to {end - 1}"

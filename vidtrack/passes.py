@@ -15,7 +15,7 @@ from torch import Tensor
 from pretrain.errors import InputError
 from vidtrack.ahead import Embed, EmbedAhead
 from vidtrack.geometry import working_size
-from vidtrack.given import Direction, check_frames, check_layouts, reaches, unreached
+from vidtrack.given import Direction, check_frames, check_layouts, unreached
 from vidtrack.labels import Boxes
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
@@ -180,10 +180,6 @@ class Passes:
         self._tolerance.finish(count, self.damage)
         self.warnings.extend(unreached(self._annotations, self._direction, self._start, last))
 
-    def reaches(self, index: int) -> bool:
-        """A frame is annotated, or labels are carried to it."""
-        return reaches(self._annotations, self._direction, index)
-
     def _is_carried_to(self, frame: Frame) -> bool:
         return frame.index not in self._annotations and not self._tolerance.skips(frame)
 
@@ -243,7 +239,7 @@ class Passes:
                 frame = read_frame(self._path, index, index=self._index)
             except InputError as error:
                 raise InputError(
-                    f"there is no frame {index} to annotate: the video ends before it, counted from 0."
+                    f"there is no frame {index} to annotate: the video ends before it."
                 ) from error
         self._tolerance.require_whole(frame)
         return frame.image

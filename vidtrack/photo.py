@@ -23,8 +23,7 @@ from pretrain.run import MODEL, load_method
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.colorize import PEAK, TINT, psnr, to_lab
 from vidtrack.files import complete, require_free, sha256, work_folder, write_json
-from vidtrack.video import read_image, save_png
-from vidtrack.video.container import VIDEO_SUFFIXES
+from vidtrack.video import probe, read_image, save_png
 
 STRIP = 1 << 20  # pixels of a photo that are coloured at once: large photos take little memory
 LONGEST = 8  # sides of a square: a longer photo is seen smaller
@@ -71,7 +70,7 @@ def colour_photos(
     with work_folder(out, overwrite, fresh=True) as partial:
         try:
             for done, (photo, name) in enumerate(zip(photos, names, strict=True), 1):
-                image = read_image(photo)
+                image = read_photo(photo)
                 ab = guess(image, method)
                 save_png(partial / name, recolour(image, ab))
                 records.append(
@@ -116,6 +115,31 @@ def summary(report: dict[str, Any]) -> str:
     return text
 
 
+def read_photo(photo: Path) -> np.ndarray:
+    """RGB uint8 `[H, W, 3]`.
+
+    Raises:
+        InputError: it can't be read, or is a video.
+    """
+    try:
+        return read_image(photo)
+    except InputError as error:
+        if not _is_video(photo):
+            raise
+        raise InputError(
+            f"{photo} is a video, and --backbone colours photos: to colour a video give --reference, a frame "
+            "of it in colours."
+        ) from error
+
+
+def _is_video(path: Path) -> bool:
+    try:
+        probe(path)
+    except InputError:
+        return False
+    return True
+
+
 def photo_names(photos: Sequence[Path]) -> list[str]:
     """The names of the results: `<stem>.png`.
 
@@ -128,11 +152,6 @@ def photo_names(photos: Sequence[Path]) -> list[str]:
             raise InputError(f"{photo} is a folder: give photos, such as {photo}/*.jpg.")
         if not photo.is_file():
             raise InputError(f"there is no photo {photo}: give a picture.")
-        if photo.suffix.lower() in VIDEO_SUFFIXES:
-            raise InputError(
-                f"{photo} is a video, and --backbone colours photos: to colour a video give --reference, a "
-                "frame of it in colours."
-            )
         name = f"{photo.stem}.png"
         if name in names:
             raise InputError(f"{names[name]} and {photo} would both become {name}: colour one at a time.")

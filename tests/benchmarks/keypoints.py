@@ -3,8 +3,8 @@
     python tests/benchmarks/keypoints.py --data $VIDTRACK_DATA/eval --tracker default lab copy lk
 
 `copy` repeats the given labels. `lk` is optical flow after Lucas & Kanade in pyramids (Bouguet 2001), as in
-OpenCV, from frame to frame. `crw`, `dino` and `vfs` are the default tracker with that preset. Any other name
-is loaded by `vidtrack.load`.
+OpenCV, from frame to frame. `crw`, `dino` and `vfs` are the default tracker with that preset, which
+carries no boxes. Any other name is loaded by `vidtrack.load`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ def measure(name: str, sets: dict[str, PoseSet | BoxSet]) -> dict[str, tuple[int
     tracker = None if name in baselines else load(name)
     rows = {}
     for title, sequence in sets.items():
+        if name in VARIANTS and isinstance(sequence, BoxSet):
+            continue
         found = baselines[name](sequence) if tracker is None else propagate(tracker, sequence)
         if isinstance(sequence, BoxSet):
             result = boxes.score(sequence, found)
@@ -173,9 +175,9 @@ def table(columns: dict[str, dict[str, tuple[int, float]]], seconds: dict[str, f
     out.add_column("scored", justify="right")
     for name in columns:
         out.add_column(name, justify="right")
-    rows = next(iter(columns.values()))
-    for row, (count, _) in rows.items():
-        cells = [f"{100 * column[row][1]:.1f}" for column in columns.values()]
+    rows = {row: count for column in columns.values() for row, (count, _) in column.items()}
+    for row, count in rows.items():
+        cells = [f"{100 * column[row][1]:.1f}" if row in column else "" for column in columns.values()]
         out.add_row(row, str(count), *cells, end_section=row == list(rows)[-1])
     out.add_row("seconds", "", *(f"{seconds[name]:.1f}" for name in columns))
     return out

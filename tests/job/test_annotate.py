@@ -78,7 +78,7 @@ def test_points_that_a_later_frame_leaves_out_are_told() -> None:
     rows = ["frame,keypoint,x,y", *(f"1,{name},2,3" for name in "abcdef"), "4,a,2,3"]
     Path("k.csv").write_text("\n".join([*rows, "9,a,5,5", "9,b,6,6"]))
     (told,) = read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE).warnings
-    assert "frame 4 has no place for b, c, d and 2 more (1 more such frames)" in told
+    assert "frame 4 has no place for b, c, d and 2 more (later ones leave out points, too)" in told
     Path("k.csv").write_text("\n".join(rows[:-1]))
     assert not read_annotations(LabelOptions(keypoints=Path("k.csv")), SIZE).warnings
     Path("k.csv").write_text("frame,instance,keypoint,x,y\n0,0,a,1,1\n0,1,a,2,2\n3,0,a,1,1\n3,1,a,,\n")

@@ -168,7 +168,7 @@ def _ending_points(path: Path, labels: Mapping[int, Keypoints]) -> list[str]:
         return []
     number, names = endings[0]
     which = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    others = f" ({len(endings) - 1} more such frames)" if len(endings) > 1 else ""
+    others = " (later ones leave out points, too)" if len(endings) > 1 else ""
     return [
         f"{path}: frame {number} has no place for {which}{others}: an annotated frame says where all points "
         "are, so what it leaves out is not seen from there on; give its place to keep it."

@@ -13,7 +13,7 @@ from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.cache import EmbeddingCache, default_folder, embedding_key, video_hash
 from vidtrack.files import drop, require_free, work_folder, write_json
 from vidtrack.geometry import working_size
-from vidtrack.given import check_frames
+from vidtrack.given import check_frames, reaches
 from vidtrack.job.annotate import Annotations
 from vidtrack.job.expect import (
     Meter,
@@ -177,7 +177,7 @@ class _Run:
         progress: Progress | None,
         tell: Tell | None,
     ) -> None:
-        check_frames(given.labels, plan.direction, plan.start, plan.end)
+        check_frames(given.labels, plan.direction, plan.start, plan.end)  # before anything is told or written
         self.given, self.tracker, self.plan, self.info = given, tracker, plan, info
         self.out = require_free(out, plan.overwrite, folder=True).absolute()
         self.progress = progress
@@ -274,11 +274,9 @@ class _Run:
         options: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Compute and write all frames, and give the folder its name; returns the report."""
-        plan, began, waiting, computed = self.plan, time.perf_counter(), 0.0, 0
+        plan, given, began, waiting, computed = self.plan, self.given.labels, time.perf_counter(), 0.0, 0
         options = {**options, "soft": manifest["soft"], "on_error": plan.on_error}
-        with self.tracker.passes(
-            source, self.given.labels, plan.direction, plan.start, plan.end, **options
-        ) as passes:
+        with self.tracker.passes(source, given, plan.direction, plan.start, plan.end, **options) as passes:
             self.begun = True
             records = begin(partial, manifest, reuse.from_folder(partial), OUTPUTS[self.about.kind].kept)
             reuse.reload(partial)
@@ -292,7 +290,8 @@ class _Run:
                     writer.put(result, known)
                     waiting += time.perf_counter() - handed
                     new = known is None and result.labels is not None
-                    computed += new and result.index not in self.given.labels and passes.reaches(result.index)
+                    carried = result.index not in given and reaches(given, plan.direction, result.index)
+                    computed += new and carried
                     meter.result(computed=new)
                 handed = time.perf_counter()
                 told = writer.close()
@@ -307,7 +306,7 @@ class _Run:
         report["damage"] = describe_damage(writer.frames, plan.on_error, passes.damage)
         if isinstance(source, LiveSource):
             report["live"] = source.report()
-        trust = Trust(writer.frames, self.given.labels, plan.direction)
+        trust = Trust(writer.frames, given, plan.direction)
         report |= trust.describe()
         report["files"] = [*trust.draw(partial), *report["files"]]
         report["frames"] = writer.frames

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,18 +14,19 @@ from torch.utils.data import Dataset
 
 from pretrain.config import Config
 from pretrain.sampler import Draw, draw_rng
+from vidtrack.learn.packs import resized
 
-Window = tuple[int, int, int]  # top, left and side of a square, in pixels
+Square = tuple[int, int, int]  # top, left and side, in pixels
 
 
 class Clips(Config):
     """How a training clip is drawn: `frames` frames, `gap` sampled frames apart, cropped to `crop`
     pixels; the second view is a zoom-in on `zoom` of the crop's side, mirrored with probability `flip`.
 
-    What a clip shows is `scale` times as wide as `crop`, a random number of that range (at most the whole
-    short side), and resized to it. `scale_jitter` makes that wider or narrower for each frame alone, by a
-    factor of `exp(-scale_jitter)` to `exp(scale_jitter)` about the same centre, as if the camera came closer
-    and went away: things keep their embedding while they grow and shrink.
+    The square that a clip shows is `scale` times as wide as `crop`, drawn from that range evenly in its
+    logarithm (at most the whole short side), and resized to it. `scale_jitter` makes it wider or narrower for
+    each frame alone, by a factor of `exp(-scale_jitter)` to `exp(scale_jitter)` about the same centre, as if
+    the camera went away or came closer: things keep their embedding while they shrink and grow.
     """
 
     frames: int = 4
@@ -82,10 +82,8 @@ class ClipDataset(Dataset[Clip]):
         gap = int(rng.integers(min(low, widest), min(high, widest) + 1))
         start = int(rng.integers(0, len(video) - gap * (count - 1)))
         order = start + gap * (rng.permutation(count) if settings.permute else np.arange(count))
-        places = draw_windows(video.shape[1], video.shape[2], settings, rng)
-        frames = np.stack(
-            [cropped(video[i], place, settings.crop) for i, place in zip(order, places, strict=True)]
-        )
+        squares = draw_squares(video.shape[1], video.shape[2], settings, rng)
+        frames = np.stack([cropped(video[i], squares[n], settings.crop) for n, i in enumerate(order)])
         if rng.random() < 0.5:
             frames = frames[:, :, ::-1]
         side = float(rng.uniform(*settings.zoom))
@@ -93,8 +91,8 @@ class ClipDataset(Dataset[Clip]):
         return Clip(np.ascontiguousarray(frames), (x, y, side, bool(rng.random() < settings.flip)))
 
 
-def draw_windows(height: int, width: int, settings: Clips, rng: np.random.Generator) -> list[Window]:
-    """What each frame of a clip shows: squares within `height` x `width` pixels about one centre."""
+def draw_squares(height: int, width: int, settings: Clips, rng: np.random.Generator) -> list[Square]:
+    """What each frame of a clip shows of `height` x `width` pixels: about one centre, but for the border."""
     (low, high), jitter, most = settings.scale, settings.scale_jitter, min(height, width)
     scale = math.exp(rng.uniform(math.log(low), math.log(high))) if low < high else low
     side = max(1, min(round(settings.crop * scale), most))
@@ -113,13 +111,11 @@ def _within(start: int, side: int, length: int) -> int:
     return max(0, min(start, length - side))
 
 
-def cropped(image: np.ndarray, window: Window, crop: int) -> np.ndarray:
-    """uint8 `[H, W, 3]` to what the window shows of it, `[crop, crop, 3]`; area average when it shrinks."""
-    top, left, side = window
-    part = image[top : top + side, left : left + side]
-    if side == crop:
-        return part
-    return cv2.resize(part, (crop, crop), interpolation=cv2.INTER_AREA if side > crop else cv2.INTER_LINEAR)
+def cropped(image: np.ndarray, square: Square, crop: int) -> np.ndarray:
+    """uint8 `[H, W, 3]` to what the square shows of it, `[crop, crop, 3]`."""
+    top, left, side = square
+    part = image[top : top + side, left : left + side]  # [side, side, 3]
+    return part if side == crop else resized(part, crop)
 
 
 def collate(clips: list[Clip]) -> tuple[Tensor, Tensor]:

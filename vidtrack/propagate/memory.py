@@ -44,9 +44,7 @@ class Memory:
             `vidtrack.propagate.following`.
     """
 
-    def __init__(
-        self, gaps: tuple[int, ...], follow: Callable[[Kept, Kept], Kept | None] | None = None
-    ) -> None:
+    def __init__(self, gaps: tuple[int, ...], follow: Follow | None = None) -> None:
         self.gaps, self.follow = gaps, follow
         self.behind: Kept | None = None
         self.ahead: Kept | None = None
