@@ -176,7 +176,8 @@ def _explain(schema: type[BaseModel], error: ValidationError) -> str:
     unknown = first["type"] == "extra_forbidden" or names[-1:] == ["[key]"]  # the latter: of a mapping
     key = _short(".".join(name for name in names if name != "[key]"))
     if not unknown:
-        return f"{key or 'the whole'}: {first['msg']} (got {_shown(first['input'])})."
+        said = first["msg"].removeprefix("Value error, ")  # what pydantic puts before a validator's own words
+        return f"{key or 'the whole'}: {said} (got {_shown(first['input'])})."
     valid = _keys(schema)
     inside: Any = first["input"]
     while isinstance(inside, dict) and len(inside) == 1:  # of an unknown section, what was set in it

@@ -256,6 +256,11 @@ def test_bundled_weights_are_of_the_config_of_their_name(name: str) -> None:
         ("lab", {"temperature": -1.0}, "--temperature"),
         ("lab", {"device": "tpu"}, "--device tpu"),
         ("lab", {"precision": "int3"}, "precision 'int3' is unknown"),
+        (
+            "lab",
+            {"context": (3, 1)},
+            r"^--context: give one or more distances in rising order, like 1,3,6\.$",
+        ),
         ("lab", {"sice": 3}, r"no setting sice; did you mean size\?"),
         ("lab", {"zzz": 3}, "no setting zzz; there are .*radius"),
         (__file__, {}, "can't be read as weights"),

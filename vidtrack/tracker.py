@@ -260,7 +260,9 @@ def _settings(stored: dict[str, Any], changed: dict[str, Any]) -> Propagation:
         return Propagation.model_validate({**stored, **changed})
     except ValidationError as error:
         first = error.errors()[0]
-        option = str(first["loc"][0]) if first["loc"] else "setting"
+        if not first["loc"]:  # the settings' own sentence, which begins with the name of one
+            raise InputError(f"--{first['msg'].removeprefix('Value error, ')}.") from error
+        option = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(option, Propagation.model_fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(Propagation.model_fields)}."

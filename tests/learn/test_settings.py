@@ -3,6 +3,7 @@
 import pytest
 
 from pretrain.config import load_config
+from pretrain.errors import InputError
 from vidtrack.commands.train import _recipe
 from vidtrack.files import bundled_configs
 from vidtrack.learn.settings import TrackConfig
@@ -42,6 +43,13 @@ def test_a_run_without_config_has_one_that_fits_what_it_begins_with(
     """Half the channels from nothing; a tracker and a pretrained backbone bring their own."""
     assert _recipe(changes) == expected
     load_config(TrackConfig, expected, changes, bundled_configs())
+
+
+def test_an_impossible_range_is_refused_in_its_own_words() -> None:
+    with pytest.raises(
+        InputError, match=r"track/small: clips\.scale: it must be two numbers .*\(got \[2, 1\]\)"
+    ):
+        load_config(TrackConfig, "track/small", ["clips.scale=[2,1]"], bundled_configs())
 
 
 def test_the_default_config_can_go_on_from_a_tracker() -> None:
