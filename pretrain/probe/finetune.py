@@ -25,12 +25,14 @@ class FineTuned:
     """What came of it.
 
     Attributes:
+        backbone: the trained copy.
         accuracy: share of the test images that are right.
         predicted: int64 `[M]`, their predicted classes.
         epochs: how many were done.
         stopped: the time was up before all were done.
     """
 
+    backbone: nn.Module
     accuracy: float
     predicted: np.ndarray
     epochs: float
@@ -121,7 +123,7 @@ def finetune(
                 progress(step, steps)
     predicted = _predict(backbone, head, last, test_images, device, size)
     accuracy = float((predicted == test_labels).mean())
-    return FineTuned(accuracy, predicted, step / per_epoch, stopped)
+    return FineTuned(backbone, accuracy, predicted, step / per_epoch, stopped)
 
 
 def augment(images: np.ndarray, draws: Draws, flip: bool) -> np.ndarray:

@@ -32,6 +32,8 @@ def test_it_learns_and_the_backbone_stays() -> None:
     assert told[-1] == (30, 30) and result.epochs == 30
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
     assert not backbone.training
+    after = result.backbone.state_dict()
+    assert any(not torch.equal(after[key], value) for key, value in before.items())
 
 
 def test_it_is_a_pure_function_of_its_arguments() -> None:
