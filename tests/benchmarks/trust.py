@@ -5,9 +5,9 @@
 Each sequence is carried forward from its first frame and backward from its last, and then both ways at once
 with both annotated. A logistic regression from what is seen of an object (`MaskConfidence.evidence`) to its J
 is fitted on all sequences but one, each with the same weight, and judged on that one; "pooled" is Spearman's
-correlation over all left-out frames together. The coefficients from all sequences are those of
-`vidtrack/propagate/confidence.py`. What two passes make together is judged as the code has it: the rule
-there has no coefficients of its own. `--store FILE` keeps what was measured, and goes on from there.
+correlation over all left-out frames together. What two passes make together is judged likewise, by its mean
+probability alone. The coefficients from all sequences are those of `vidtrack/propagate/confidence.py`.
+`--store FILE` keeps what was measured, and goes on from there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pretrain.errors import InputError
 from vidtrack.benchmark.davis import DavisSequence, DavisSet
 from vidtrack.benchmark.metrics import region_similarity
 from vidtrack.labels import Masks
-from vidtrack.propagate.confidence import CALIBRATION
+from vidtrack.propagate.confidence import CALIBRATION, JOINED
 from vidtrack.propagate.masks import MaskCarrier, coarse
 from vidtrack.propagate.propagator import Carried
 from vidtrack.session import Session
@@ -46,7 +46,7 @@ SETS = (
 RIDGE = 10.0
 
 Array = NDArray[np.float64]
-Rows = dict[str, list[list[float]]]  # "one": evidence and J of single passes, "two": of joined ones
+Rows = dict[str, list[list[float]]]  # "one": of single passes, "two": of joined ones, see `measure`
 
 
 def main() -> None:
@@ -67,16 +67,18 @@ def main() -> None:
             if options.store is not None:
                 options.store.write_text(json.dumps(measured))
     console = Console(width=110)
-    single = {key: np.array(rows["one"]) for key, rows in measured.items()}
-    left_out = {
-        name: predict(table, fit([other for key, other in single.items() if key != name]))
-        for name, table in single.items()
-    }
-    console.print(report("single passes, each sequence left out of the fit", single, left_out))
-    fitted = ", ".join(f"{value:.2f}" for value in fit(list(single.values())))
-    console.print(f"CALIBRATION = ({fitted}); in the code: {CALIBRATION}\n")
-    joined = {key: np.array(rows["two"]) for key, rows in measured.items()}
-    console.print(report("both ways, as in the code", joined, {key: t[:, 0] for key, t in joined.items()}))
+    for kind, title, coefficients in (
+        ("one", "single passes", CALIBRATION),
+        ("two", "both ways", JOINED),
+    ):
+        tables = {key: np.array(rows[kind]) for key, rows in measured.items()}
+        left_out = {
+            name: predict(table, fit([other for key, other in tables.items() if key != name]))
+            for name, table in tables.items()
+        }
+        console.print(report(f"{title}, each sequence left out of the fit", tables, left_out))
+        fitted = ", ".join(f"{value:.2f}" for value in fit(list(tables.values())))
+        console.print(f"coefficients ({fitted}); in the code: {coefficients}\n")
 
 
 def find_sequences(data: Path) -> list[DavisSequence]:
@@ -88,9 +90,9 @@ def find_sequences(data: Path) -> list[DavisSequence]:
 
 @torch.inference_mode()
 def measure(tracker: vidtrack.Tracker, sequence: DavisSequence) -> Rows:
-    """What is seen of each object in each carried frame, and its J as the last column.
+    """What is seen of each object in each carried frame, and as the last columns its mean probability and J.
 
-    The last but one is the object's mean probability, which was the confidence before.
+    The mean probability was the confidence once. Of joined passes nothing else is seen; it stands twice.
     """
     images = [read_image(path) for path in sequence.frames]
     truth = [sequence.annotation(n) for n in range(len(images))]
@@ -110,8 +112,7 @@ def measure(tracker: vidtrack.Tracker, sequence: DavisSequence) -> Rows:
     _, backward = carry(tracker, images, embeddings, given, last, 0)
     for index in range(1, last):
         fused = carrier_of(session).fuse(forward[index], backward[index], index / last)
-        assert fused.confidence is not None
-        rows["two"] += scored(session, fused, images[index], truth[index], fused.confidence[:, None].numpy())
+        rows["two"] += scored(session, fused, images[index], truth[index])
     return rows
 
 
@@ -142,19 +143,22 @@ def carrier_of(session: Session) -> MaskCarrier:
 
 
 def scored(
-    session: Session, carried: Carried, image: np.ndarray, truth: np.ndarray, evidence: np.ndarray
+    session: Session,
+    carried: Carried,
+    image: np.ndarray,
+    truth: np.ndarray,
+    evidence: np.ndarray | None = None,
 ) -> list[list[float]]:
-    """A row for each object that has pixels: evidence, mean probability, J."""
+    """A row for each object that has pixels: evidence (or the mean probability), mean probability, J."""
     carrier = carrier_of(session)
-    # Without a confidence of its own the readout tells the mean probability.
-    masks, before = session.read(Carried(carried.labels, carried.similarity), image)
+    masks, probability = carrier.shown(carried, image)
     return [
         [
-            *evidence[carrier.objects.index(n)].tolist(),
+            *([value] if evidence is None else evidence[carrier.objects.index(n)].tolist()),
             value,
             float(region_similarity(truth == n, masks.ids == n)),
         ]
-        for n, value in before.items()
+        for n, value in probability.items()
     ]
 
 

@@ -13,7 +13,7 @@ from vidtrack.geometry import cells, working_size
 from vidtrack.labels.masks import Masks
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.carrier import Carrier, Confidence
-from vidtrack.propagate.confidence import MaskConfidence, joint
+from vidtrack.propagate.confidence import MaskConfidence, joined
 from vidtrack.propagate.fusion import decidedness, mean
 from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.readout import winners
@@ -85,21 +85,31 @@ class MaskCarrier(Carrier[Masks, Carried]):
         return carried
 
     def read(self, carried: Carried, image: np.ndarray) -> tuple[Masks, Confidence]:
+        """As `shown`; the confidence of an object that has pixels is its expected J.
+
+        See `vidtrack.propagate.confidence`; what has no expected J of one pass was joined from two.
+        """
+        masks, probability = self.shown(carried, image)
+        if carried.confidence is None:
+            return masks, {number: joined(value) for number, value in probability.items()}
+        one = dict(zip(self.objects, carried.confidence.tolist(), strict=False))
+        return masks, {number: one[number] for number in probability}
+
+    def shown(self, carried: Carried, image: np.ndarray) -> tuple[Masks, dict[int, float]]:
         """Up-sample, snap to the frame's edges, and take the most probable object of each pixel.
 
-        The confidence of an object that has pixels is its expected J, see `vidtrack.propagate.confidence`.
+        Returns:
+            The masks, and the mean probability of each object that has pixels, inside them.
         """
         height, width = image.shape[:2]
         size = working_size(height, width, self.settings.size)
         labels, stride = self.soft(carried, size)
         seen = torch.from_numpy(image).to(labels.device) if self.settings.refine else None
-        channel, confidence = winners(labels, size, stride, (height, width), seen, self.settings.foreground)
-        if carried.confidence is not None:
-            confidence = {k: float(carried.confidence[k - 1]) for k in confidence}
+        channel, probability = winners(labels, size, stride, (height, width), seen, self.settings.foreground)
         ids = np.array([0, *self.objects], np.uint8)[channel.numpy()]
         known = self.latest
         masks = Masks(ids, names=known.names, colors=known.colors) if known else Masks(ids)
-        return masks, {self.objects[k - 1]: value for k, value in confidence.items()}
+        return masks, {self.objects[k - 1]: value for k, value in probability.items()}
 
     def soft(self, carried: Carried, size: tuple[int, int]) -> tuple[Tensor, int]:
         """The label map on the grid of a frame of working size `size`, and its working pixels per label."""
@@ -116,10 +126,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
         objects = objects / objects.sum(dim=-1, keepdim=True).clamp(min=1)
         background = 1 - objects.sum(dim=-1, keepdim=True)
         labels = torch.cat([background, objects], dim=-1)
-        confidence = None
-        if earlier.confidence is not None and later.confidence is not None:
-            confidence = joint(earlier.confidence, later.confidence, coarse(labels, self.fine))
-        return Carried(labels, mixed.similarity, confidence)
+        return Carried(labels, mixed.similarity)
 
     def pack(self, carried: Carried) -> dict[str, np.ndarray]:
         """One byte per probability and similarity, half precision for the confidence."""

@@ -29,7 +29,8 @@ class Carried:
         labels: label map float32 `[fine * h, fine * w, K]`, see `Propagator`.
         similarity: float32 `[h, w]`: cosine of each cell and its best match in memory; 1 where nothing was
             asked because no label is in reach.
-        confidence: float32 `[K - 1]`, 0..1: how far each object can be trusted, where that is known.
+        confidence: float32 `[K - 1]`, 0..1: how far each object can be trusted, where that is known; it is
+            not of two passes that were joined.
     """
 
     labels: Tensor
