@@ -124,12 +124,13 @@ def scores(run: Path, options: Any) -> dict[str, Any]:
         found = json.loads((run / "camvid" / "results.json").read_text())["rows"]
         curve = [pixels(row) for row in found]
         return {"tracking": score, "pixels": curve[-1], "curve": curve}
-    words = ["--data", str(options.data / "images" / "cifar10.tar.gz"), "--quiet", "--limit", "10000"]
-    words += ["--test-limit", "5000", "--heads", "linear", "--out"]
+    words = ["--data", str(options.data / "images" / "cifar10.tar.gz"), "--quiet", "--heads", "linear"]
+    fewer = [*words, "--limit", "5000", "--test-limit", "2000", "--out"]
+    words += ["--limit", "10000", "--test-limit", "5000", "--out"]
     if not (run / "probe" / "results.json").is_file():
         call(["probe", str(run), *words, str(run / "probe"), "--shares", "0.01,1"], log)
     if snapshots and not (run / "curve" / "results.json").is_file():
-        call(["probe", *snapshots, *words, str(run / "curve"), "--shares", "1", "--layers", "last"], log)
+        call(["probe", *snapshots, *fewer, str(run / "curve"), "--shares", "1", "--layers", "last"], log)
     row = json.loads((run / "probe" / "results.json").read_text())["rows"][0]
     found = {
         "knn": max(one["accuracy"] for one in row["scores"] if one["head"] == "knn"),
@@ -140,7 +141,9 @@ def scores(run: Path, options: Any) -> dict[str, Any]:
     }
     if snapshots:
         rows = json.loads((run / "curve" / "results.json").read_text())["rows"]
-        found["curve"] = [max(one["accuracy"] for one in row["scores"]) for row in rows]
+        found["curve"] = [
+            next(one["accuracy"] for one in row["scores"] if one["head"] == "knn") for row in rows
+        ]
     if run.name.startswith(TUNED):  # MAE is judged by fine-tuning
         if not (run / "tuned" / "results.json").is_file():
             tuning = ["--shares", "0.1", "--layers", "last", "--finetune", "--epochs", "10"]
