@@ -84,5 +84,5 @@ class Propagation(Config):
 QUALITIES: dict[str, dict[str, Any]] = {
     "fast": {"size": 480, "radius": 12, "context": (1, 4), "reach": 4, "margin": 6},
     "default": {},
-    "best": {"size": 800, "radius": 25, "context": (1, 3, 5, 7), "reach": None, "margin": None},
+    "best": {"size": 640, "radius": 16, "reach": None, "margin": None},
 }
