@@ -41,7 +41,8 @@ def test_presets_and_qualities_can_be_swept() -> None:
     assert [row.settings["propagation"]["topk"] for row in rows[:2]] == [10, 5]
     assert len(rows) == 3 and rows[2].name == "copy" and rows[2].swept == {}  # the same with all settings
     rows = rows_of(load, ["lab"], sweep=parse_sweep(["quality=fast,best"]))
-    assert [row.settings["propagation"]["size"] for row in rows] == [480, 640]
+    assert [row.settings["propagation"]["reach"] for row in rows] == [4, None]
+    assert [row.settings["propagation"]["context"] for row in rows] == [[1, 4], [1, 3, 6]]
 
 
 @pytest.mark.parametrize(

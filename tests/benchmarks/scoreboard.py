@@ -48,7 +48,7 @@ RANDOM = {
     ("cifar10", "random-vit"): "random:vit_tiny_patch4_32",
 }
 SUPERVISED = {"supervised-vit": "random-vit"}
-EPOCHS = 3  # of CIFAR-10 with labels: all patches of 150,000 images take about as long as MAE's 250,000
+EPOCHS = 3  # with labels: all patches of 150,000 images, reckoned to take as long as MAE with 250,000
 COLUMNS = {
     "frames": {"J&F": "tracking", "CamVid mIoU": "pixels"},
     "cifar10": {

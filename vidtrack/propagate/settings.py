@@ -84,5 +84,5 @@ class Propagation(Config):
 QUALITIES: dict[str, dict[str, Any]] = {
     "fast": {"size": 480, "radius": 12, "context": (1, 4), "reach": 4, "margin": 6},
     "default": {},
-    "best": {"size": 640, "radius": 16, "reach": None, "margin": None},
+    "best": {"reach": None, "margin": None},  # nothing in the window is left out
 }
