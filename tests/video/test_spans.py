@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -59,6 +60,31 @@ def test_spans_are_those_of_a_plain_reading(
         assert (len(keys) > 3) == (name not in ("a.mkv", "a.avi", "a.gif"))
         known = dict(frames)
         assert all(np.array_equal(key.rgb(None), known[key.time]) for key in keys)
+
+
+def missing_of(path: Path) -> float:
+    with SpanReader(path) as reader:
+        last = list(reader.keys(Fraction(1, 2)))[-1].time
+        assert list(reader.between(last))[-1].time > last
+        return reader.missing()
+
+
+@pytest.mark.parametrize(("name", "codec", "pixels", "options"), FORMATS, ids=[f[0] for f in FORMATS])
+def test_a_file_that_ends_early_says_how_much_is_missing(
+    name: str, codec: str, pixels: str, options: dict[str, str], encode: Callable, tmp_path: Path
+) -> None:
+    header = {"movflags": "faststart"} if name == "a.mp4" else {}  # where a cut doesn't lose it
+    path = make(tmp_path, name, codec, pixels, options, partial(encode, container=header))
+    seconds = [frame.time for frame in VideoReader(path, prefetch=0)][-1]
+    assert missing_of(path) == 0
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 7 // 10])
+    reader = VideoReader(path, prefetch=0)
+    left = [frame.time for frame in reader if not frame.damaged][-1]
+    told = any("ends early" in sentence for sentence in reader.warnings)
+    assert told == (path.suffix not in (".ts", ".mpg"))  # these promise nothing
+    lost = 0.04 if name == "a.gif" else float(seconds - left)  # whose images are not counted in advance
+    assert missing_of(path) == pytest.approx(lost if told else 0, abs=0.045)
 
 
 def test_a_turned_video_is_upright_and_shrinks(encode: Callable, tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ from av.video.stream import VideoStream
 
 from pretrain.errors import InputError
 from vidtrack.video.colour import to_rgb
-from vidtrack.video.container import open_video, reason, stream_start
+from vidtrack.video.container import ends_early, open_video, reason, stream_duration, stream_start
 from vidtrack.video.decode import Damage, Picture, decode, is_key, numbered_by_order, packets
 from vidtrack.video.entries import SEEKABLE
 from vidtrack.video.folder import Folder
 from vidtrack.video.frame import DEFAULT_RATE, VideoInfo
 from vidtrack.video.source import FileSource
+from vidtrack.video.structure import is_broken
 
 _NEAR = 1  # seconds: what begins so soon is decoded to, not sought
 _EARLIER = (0, 2, 10)  # seconds before a time to seek to: some containers come to a place behind it
@@ -87,6 +88,14 @@ class SpanReader:
         """
         return self._source.between(begin, end)
 
+    def missing(self) -> float:
+        """Seconds that the file promises after the last picture, 0 where it ends as it should.
+
+        A GIF promises more, and not how much: that counts as one picture. Known once all was read: `keys`
+        to their end, then a span to the end of the video.
+        """
+        return self._source.missing()
+
     def close(self) -> None:
         """Close the file."""
         self._source.close()
@@ -119,6 +128,9 @@ class _FolderSpans:
                 if not frame.damaged:
                     yield Sight(frame.time, _shrinking(frame.image))
 
+    def missing(self) -> float:
+        return 0.0
+
     def close(self) -> None:
         """Does nothing: a folder is not kept open."""
 
@@ -135,6 +147,7 @@ class _FileSpans:
         self._coded, self._rotation = source.converter.coded_size, source.converter.rotation
         self._reformatter = VideoReformatter()
         self._open()
+        self._read: Damage | None = None  # of all packets, where `keys` came to the end of the file
         self._seekable = (
             self._stream.codec_context.name in SEEKABLE
             and not numbered_by_order(self._container, self._stream)
@@ -144,7 +157,8 @@ class _FileSpans:
 
     def _open(self) -> None:
         self._container, self._stream = open_video(self.info.path)
-        self._pictures: Iterator[Picture] = decode(self._container, self._stream, self._step, Damage())
+        self._decoded = Damage()  # of all pictures, as long as nothing was sought
+        self._pictures: Iterator[Picture] = decode(self._container, self._stream, self._step, self._decoded)
         self._at = Fraction(-1)  # every picture before it is past
         self._waiting: Picture | None = None  # decoded, but behind the end of the span before
 
@@ -156,13 +170,15 @@ class _FileSpans:
         container, stream = open_video(self.info.path)
         try:
             stream.codec_context.skip_frame = "NONKEY"
-            for packet in packets(container, stream, Damage()):
+            read = Damage()
+            for packet in packets(container, stream, read):
                 time = None if packet is None else _time(packet.pts, stream)
                 if packet is None or time is None or not packet.is_keyframe or packet.is_discard:
                     continue
                 if time >= last + apart and (picture := _alone(stream, packet)) is not None:
                     last = time
                     yield self._sight(Picture(picture, time, damaged=False))
+            self._read = read
         finally:
             container.close()
 
@@ -177,6 +193,15 @@ class _FileSpans:
             self._at = picture.time + self._step / 2
             if picture.time >= begin and not picture.damaged:
                 yield self._sight(picture)
+
+    def missing(self) -> float:
+        read = self._decoded if self._read is None else self._read
+        end, count = self._at + self._step / 2, read.packets + read.empty
+        torn = read.torn or is_broken(self.info.path, self._container.format.name, count)
+        if not ends_early(self._container, self._stream, read.packets, read.empty, torn, end, self._step):
+            return 0.0
+        told = stream_duration(self._container, self._stream) or 0  # FFmpeg reckons an AVI's by its bytes
+        return float(max(self._step, max(told, self._stream.frames * self._step) - end))
 
     def _seek(self, time: Fraction) -> None:
         """Make the next picture one at or before `time`, or the first of the file."""

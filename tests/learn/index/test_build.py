@@ -86,6 +86,23 @@ def test_what_is_kept_and_why_the_rest_is_not(folder: Path, tmp_path: Path) -> N
     assert rows[1] == ["learned", "from", "4", "5", "0.2"] and ["duplicate", "2", "1", "0.0"] in rows
 
 
+def test_what_a_cut_file_lacks_is_told(
+    tmp_path: Path, scene: Maker, film: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film(tmp_path / "cut.mkv", scene(1, 48), g="6")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    found = index(tmp_path, tmp_path / "cache", only="*.mkv")
+    (shot,), (lost,) = found.shots, found.dropped
+    assert float(shot.end) + lost.seconds == pytest.approx(4, abs=0.05) and 1 < lost.seconds < 3
+    assert lost.name == f"cut.mkv from {clock(shot.end)} on" and lost.reason == "missing"
+    assert f"ends there, {lost.seconds:.1f} seconds too early" in lost.why
+    row = next(line.split() for line in table(found).splitlines() if "missing" in line)
+    assert row == ["missing", "1", "0", "0.0"]
+    monkeypatch.setattr(build, "_watch", None)
+    assert index(tmp_path, tmp_path / "cache", only="*.mkv") == found  # it is kept with the index
+
+
 def test_threads_change_nothing(folder: Path, tmp_path: Path) -> None:
     assert index(folder, tmp_path / "1", threads=1) == index(folder, tmp_path / "3", threads=3)
 

@@ -94,10 +94,11 @@ def _watch(path: Path, name: str, settings: Index, goes_on: GoesOn) -> Film:
     try:
         with SpanReader(path) as reader:
             shots = find_shots(reader, name, settings, goes_on)
+            missing = reader.missing()
     except (OSError, ValueError) as error:
         return Film(path, name, (), str(error))
     broken = None if shots else f"{path} holds no undamaged frame: copy or download the video again."
-    return Film(path, name, tuple(shots), broken)
+    return Film(path, name, tuple(shots), broken, missing if shots else 0.0)
 
 
 def _twins(files: Sequence[Path], names: Sequence[str], states: dict[str, State | None]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from vidtrack.learn.index.settings import Index
 from vidtrack.learn.index.shots import Shot
 from vidtrack.video.images import SUFFIXES
 
-FORMAT = 1  # of the file; counted up when the same videos and settings give something else
+FORMAT = 2  # of the file; counted up when the same videos and settings give something else
 # What a file of other content raises where it is taken for ours.
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -30,12 +30,14 @@ class Film:
         name: its path within the folder of videos, with slashes.
         shots: in order of time.
         broken: why there are none, in the decoder's words, or None.
+        missing: seconds that the header promises after the last picture.
     """
 
     path: Path
     name: str
     shots: tuple[Shot, ...] = ()
     broken: str | None = None
+    missing: float = 0.0
 
 
 def state(path: Path) -> State | None:
@@ -83,7 +85,7 @@ class Kept:
             shots = [
                 Shot.from_json(value, path, name, (int(width), int(height)), rate) for value in entry["shots"]
             ]
-            return Film(path, name, tuple(shots), entry["broken"])
+            return Film(path, name, tuple(shots), entry["broken"], float(entry["missing"]))
         except DAMAGED:
             return None
 
@@ -95,6 +97,7 @@ class Kept:
                 "size": film.shots[0].size if film.shots else (0, 0),
                 "rate": str(film.shots[0].rate) if film.shots else "1",
                 "broken": film.broken,
+                "missing": film.missing,
                 "shots": [shot.to_json() for shot in film.shots],
             }
             for film, now in films

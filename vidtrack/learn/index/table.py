@@ -16,7 +16,7 @@ def table(footage: Footage) -> str:
     """A row for what is kept, and one for each reason for which something is not: videos, shots, minutes.
 
     A video that is dropped in part counts in several rows. How long a broken video is, or one with the same
-    bytes as another, is not known: it was not looked at.
+    bytes as another, is not known: it was not looked at. What is missing are the ends that headers promise.
     """
     shots, dropped = footage.shots, footage.dropped
     cropped = sum(shot.box is not None for shot in shots)

@@ -9,22 +9,22 @@ from typing import Literal
 from vidtrack.learn.index.duplicates import find_duplicates
 from vidtrack.learn.index.films import Film
 from vidtrack.learn.index.settings import Index
-from vidtrack.learn.index.shots import Shot
+from vidtrack.learn.index.shots import Shot, clock
 
-Reason = Literal["broken", "static", "too short", "duplicate"]
+Reason = Literal["broken", "missing", "static", "too short", "duplicate"]
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A video or shot that is not learned from.
+    """A video, a shot, or the missing end of a video, that is not learned from.
 
     Attributes:
         name: the video's name, with the times if it is a part of it.
         reason: in a word.
         why: in a sentence's part, for the user.
         video: the video's name.
-        shots: how many shots it is: 0 if it was not looked at.
-        seconds: how long they last.
+        shots: how many shots it is: 0 if it was not looked at, or is missing.
+        seconds: how long it lasts.
     """
 
     name: str
@@ -70,6 +70,7 @@ def judge(
         Dropped(name, "duplicate", f"it holds the same bytes as {twins[name]}", name) for name in twins
     ]
     dropped += [Dropped(film.name, "broken", film.broken, film.name) for film in films if film.broken]
+    dropped += [_missing(film) for film in films if film.missing]
     single = {film.name for film in films if len(film.shots) == 1}
 
     def drop(shot: Shot, reason: Reason, why: str) -> None:
@@ -91,6 +92,12 @@ def judge(
     kept = [shot for shot in left if shot not in same]
     cuts = sum(max(0, len(film.shots) - 1) for film in films)
     return Footage(kept, sorted(dropped, key=lambda d: d.video), len(films) + len(twins), cuts)
+
+
+def _missing(film: Film) -> Dropped:
+    name = f"{film.name} from {clock(film.shots[-1].end)} on"
+    why = f"the file ends there, {max(0.1, film.missing):.1f} seconds too early: is it complete?"
+    return Dropped(name, "missing", why, film.name, 0, film.missing)
 
 
 def _duplicates(shots: Iterable[Shot], bits: int) -> dict[Shot, Shot]:
