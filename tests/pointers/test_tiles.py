@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vidtrack.pointers import as_keys, read, topk
-from vidtrack.pointers.search import GROUP, Search, best
+from vidtrack.pointers.search import Search
 from vidtrack.pointers.tiles import cover
 
 
@@ -77,17 +77,6 @@ def test_batches_equal_single_tiles(partly: bool) -> None:
     torch.testing.assert_close(score_cropped[inside], score[inside])
     assert torch.equal(cell_cropped[inside], cell[inside])
     assert (score_cropped[~inside] < -1).all()
-
-
-@given(groups=st.integers(1, 9), k=st.integers(1, 300), levels=st.integers(2, 500), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=60)
-def test_the_best_are_those_of_a_selection_among_all(groups: int, k: int, levels: int, seed: int) -> None:
-    rng = torch.Generator().manual_seed(seed)
-    scores = torch.randint(0, levels, (5, groups * GROUP), generator=rng).float()  # with ties
-    value, place = best(scores, k)
-    assert torch.equal(value, scores.topk(min(k, scores.shape[1]), dim=1).values)
-    assert torch.equal(scores.gather(1, place), value)
-    assert all(len(set(row)) == len(row) for row in place.tolist())
 
 
 def test_only_active_cells_are_computed() -> None:

@@ -1,7 +1,7 @@
 """The search of one query frame, a few tiles at a time: which keys of their windows score highest.
 
-The k largest scores lie in the k groups of keys with the largest maxima, so that the costly selection runs
-over groups first and over the keys of k groups then. This is exact.
+The k largest scores lie in the k rows of keys with the largest maxima, so that the costly selection runs over
+rows first and over the keys of k rows then. This is exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from vidtrack.pointers.keys import PENALTY, TILE, Keys, tile_channels, window_ch
 
 CHUNK_BYTES = 256 * 2**20  # working set of keys and scores of one batch of tiles on an accelerator
 Block = tuple[int, int, int, int, int]  # frame, first and last row and column of keys
-FINE, GROUP = 4, 32  # scores in a group, and in a group of groups, see `best`
 GRAIN = 4  # cells: blocks of keys are cut to multiples of it, so that products have few different sizes
 
 
@@ -80,9 +79,7 @@ class Search:
         """Only those keys of the windows that may be pointed to: fewer numbers, for processors."""
         blocks = self._blocks(top, left)
         counts = [(r1 - r0) * (c1 - c0) for _, r0, r1, c0, c1 in blocks]
-        total = sum(counts)
-        keys, scores = self._buffers(max(counts), -(-total // GROUP) * GROUP)
-        scores[:, total:] = -2 * PENALTY
+        keys, scores = self._buffers(max(counts), sum(counts))
         query, begin = self._tile(top, left), 0
         for (frame, r0, r1, c0, c1), count in zip(blocks, counts, strict=True):
             block = keys[:count].view(r1 - r0, c1 - c0, self.depth)
@@ -106,56 +103,41 @@ class Search:
     def _buffers(self, keys: int, scores: int) -> tuple[Tensor, Tensor]:
         """Memory of this thread for keys `[n, D]` and scores `[64, m]`: fresh memory is slow to touch."""
         if not hasattr(self._local, "keys"):
-            most = -(-len(self.memory) * self.side**2 // GROUP) * GROUP
             self._local.keys = self.query.new_empty(self.side**2 * self.depth)
-            self._local.scores = self.query.new_empty(TILE * TILE * most)
+            self._local.scores = self.query.new_empty(TILE * TILE * len(self.memory) * self.side**2)
         own = self._local.keys[: keys * self.depth].view(keys, self.depth)
         return own, self._local.scores[: TILE * TILE * scores].view(TILE * TILE, scores)
 
     def _select(self, scores: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
-        """The k best of scores `[64, n]`, n a multiple of `GROUP`, and their memory cells."""
+        """The k best of scores `[64, n]`, and their memory cells."""
         scores = scores.float()  # once: torch's maxima and selections are several times slower in bfloat16
-        value, place = best(scores, self.k)  # [64, k]
-        lengths = np.array([c1 - c0 for *_, c0, c1 in blocks])
-        starts = np.cumsum([0, *((r1 - r0) * (c1 - c0) for _, r0, r1, c0, c1 in blocks)])
-        firsts = [
-            (f * self.height + r0 - self.radius) * self.width + c0 - self.radius for f, r0, _, c0, _ in blocks
-        ]
-        at = place.numpy()
-        number = np.searchsorted(starts[1:-1], at, side="right")  # [64, k]: of the block
-        length, inside = lengths[number], at - starts[number]
-        row = inside // length
-        cell = torch.from_numpy(np.array(firsts)[number] + row * self.width + inside - row * length)
+        maxima, starts, lengths, firsts = [], [], [], []
+        begin = 0
+        for frame, r0, r1, c0, c1 in blocks:
+            rows, length = r1 - r0, c1 - c0
+            maxima.append(scores[:, begin : begin + rows * length].view(-1, rows, length).amax(dim=-1))
+            first = (frame * self.height + r0 - self.radius) * self.width + c0 - self.radius
+            starts.append(np.arange(begin, begin + rows * length, length))
+            firsts.append(np.arange(first, first + rows * self.width, self.width))
+            lengths.append(np.full(rows, length))
+            begin += rows * length
+        best = torch.cat(maxima, dim=1)  # [64, G]
+        start, first_, length_ = (torch.from_numpy(np.concatenate(v)) for v in (starts, firsts, lengths))
+        groups = best.topk(min(self.k, best.shape[1]), dim=1).indices  # [64, g]
+        narrow, wide = min(c1 - c0 for *_, c0, c1 in blocks), max(c1 - c0 for *_, c0, c1 in blocks)
+        step = torch.arange(wide)
+        places = (start[groups][..., None] + step).clamp_(max=begin - 1)  # [64, g, wide]
+        rows_ = scores.gather(1, places.flatten(1)).view(places.shape)
+        if narrow < wide:
+            rows_ = rows_.masked_fill(step >= length_[groups][..., None], -2 * PENALTY)
+        flat = rows_.flatten(1)
+        value, place = flat.topk(min(self.k, flat.shape[1]), dim=1)  # [64, k]
+        cell = first_[groups.gather(1, place // wide)] + place % wide
         missing = self.k - value.shape[1]
         if missing:
             value = F.pad(value, (0, missing), value=-2 * PENALTY)
             cell = F.pad(cell, (0, missing))
         return value, cell
-
-
-def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of `[n, m]`, in falling order, and their places; all of them if m < k.
-
-    They lie in the k groups with the largest maxima. Groups of places that lie far apart, so that a maximum
-    runs along rows of memory, and groups of these: selecting is what costs, and it has few numbers to see.
-
-    Args:
-        scores: float `[n, m]`, m a multiple of `GROUP`.
-        k: how many.
-    """
-    fine = scores.view(len(scores), FINE, -1).amax(dim=1)  # [n, m/4]: place p is in group p % (m/4)
-    coarse = fine.view(len(scores), GROUP // FINE, -1).amax(dim=1)  # [n, m/32]
-    groups = coarse.topk(min(k, coarse.shape[1]), dim=1, sorted=False).indices
-    groups = _members(groups, coarse.shape[1], GROUP // FINE)
-    kept = fine.gather(1, groups).topk(min(k, groups.shape[1]), dim=1, sorted=False).indices
-    places = _members(groups.gather(1, kept), fine.shape[1], FINE)
-    value, kept = scores.gather(1, places).topk(min(k, places.shape[1]), dim=1)
-    return value, places.gather(1, kept)
-
-
-def _members(groups: Tensor, count: int, size: int) -> Tensor:
-    """The places in some of `count` groups of `size`: `[n, g]` to `[n, size * g]`."""
-    return (groups[:, None] + count * torch.arange(size, device=groups.device)[:, None]).flatten(1)
 
 
 def _within(begin: int, side: int, low: int, high: int) -> tuple[int, int]:
