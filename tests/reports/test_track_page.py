@@ -32,7 +32,7 @@ SIZE = 32
 @pytest.fixture(scope="module")
 def model() -> VideoColorizer:
     torch.manual_seed(0)
-    return VideoColorizer(Model(head=(8, 4)))
+    return VideoColorizer(Model(head=(8, 4))).requires_grad_(False)  # as the average of a run
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,8 @@ def test_a_run_has_it_all(run: Path, model: VideoColorizer) -> None:
     assert spans == ["mean", "over 1 frame and back", "over 2 frames and back", "chance"]
     assert [pixels.std() > 5 for _, pixels in decoded(page)] == [True, True]
     assert {"3 videos held out", "a.mp4", "All settings"} <= {text for _, text in page.texts}
-    assert {"8 x 8 pixels", "layer3", "abc"} <= set(page.of("dd"))
+    parameters = sum(p.numel() for p in model.parameters())
+    assert {f"{parameters:,}", "8 x 8 pixels", "layer3", "abc"} <= set(page.of("dd"))
     assert model.training  # as it was
 
 

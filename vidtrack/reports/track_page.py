@@ -102,9 +102,10 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def _facts(model: VideoColorizer) -> dict[str, Any]:
-    """What is learned, in words."""
+    """What is learned, in words; a run's model is its running average, which takes no gradient."""
+    learned = (p for name, p in model.named_parameters() if not name.startswith("companion."))
     return {
-        "parameters": f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}",
+        "parameters": f"{sum(p.numel() for p in learned):,}",
         "cells": f"{model.stride} x {model.stride} pixels",
         "compared": model.settings.embedding,
     }
