@@ -73,8 +73,10 @@ def test_a_stopped_run_ends_with_the_same_weights(videos: Path, tmp_path: Path) 
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert not (tmp_path / "whole" / "frames").exists()  # the cache goes when the run is done
     before = (tmp_path / "whole" / "tracker.safetensors").stat().st_mtime_ns
-    again = train(videos, config(), tmp_path / "whole", device="cpu")  # nothing is left to do
-    assert again.done and not (tmp_path / "whole" / "frames").exists()
+    told = list[str]()
+    again = train(videos, config(), tmp_path / "whole", device="cpu", announce=told.append)
+    assert again.done and not (tmp_path / "whole" / "frames").exists()  # nothing is left to do
+    assert len(told) == 1 and "was finished before: --data was not looked at" in told[0]
     assert (tmp_path / "whole" / "tracker.safetensors").stat().st_mtime_ns == before
     tracker = load(tmp_path / "whole" / "tracker.safetensors", device="cpu")
     assert tracker.settings.radius == 12

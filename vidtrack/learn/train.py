@@ -104,6 +104,11 @@ def train(
         if first >= settings.steps and (out / TRACKER).is_file():
             if not config.data.cache:
                 shutil.rmtree(frames, ignore_errors=True)
+            if announce is not None and rank() == 0:
+                announce(
+                    f"{out} was finished before: --data was not looked at, and nothing more is learned; choose "
+                    "another --out for other videos, or add --overwrite to begin anew"
+                )
             return TrainResult(out, first, done=True, interrupted=False, skipped=[])
         footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
         if rank() == 0:
