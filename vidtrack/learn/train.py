@@ -106,8 +106,8 @@ def train(
                 shutil.rmtree(frames, ignore_errors=True)
             if announce is not None and rank() == 0:
                 announce(
-                    f"{out} was finished before: --data was not looked at, and nothing more is learned; choose "
-                    "another --out for other videos, or add --overwrite to begin anew"
+                    f"{out} was finished before: --data was not looked at, and nothing more is learned; "
+                    "choose another --out for other videos, or add --overwrite to begin anew"
                 )
             return TrainResult(out, first, done=True, interrupted=False, skipped=[])
         footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
