@@ -15,8 +15,11 @@ from torch import nn
 class Check(Protocol):
     """Work between two steps that looks at what was learned, such as a validation."""
 
-    def due(self, step: int, steps: int) -> bool:
-        """Whether it is time, after `step` of `steps` steps; step 0 is before the first one."""
+    def due(self, step: int, steps: int, minutes: float) -> bool:
+        """Whether it is time, after `step` of `steps` steps; step 0 is before the first one.
+
+        `minutes` is how long the run has learned since it was last looked at, all its stretches together.
+        """
 
     def __call__(self, step: int) -> None:
         """Look. Called in the first process alone, without gradients."""

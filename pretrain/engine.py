@@ -111,7 +111,8 @@ class RunCallback(Callback):
         batch: samples in a batch, of one process, for the throughput.
         max_minutes: stop (with a checkpoint) after so long; None: never.
         report: called with a dict `step, steps, loss, learning_rate, samples_per_second, waiting, ...`;
-            `waiting` is the share of the time in which there was no batch to compute with.
+            `waiting` is the share of the time in which there was no batch to compute with, and `minutes`
+            those of all stretches of the run up to its checkpoints.
         check: see `Check`. It leaves no trace in the run: random states and modes come back, and the
             throughput does not count its time. Where it was due when a run was stopped, the run that goes on
             makes it first.
@@ -135,7 +136,8 @@ class RunCallback(Callback):
         self.handlers: Handlers | None = None
         self.checking = False
         self.out_of_time = False
-        self.began = self.saved = self.reported = time.monotonic()
+        self.began = self.saved = self.reported = self.looked = time.monotonic()
+        self.before = self.unseen = 0.0  # minutes of earlier stretches, and those since the last check
         self.step = self.first_step = self.reported_step = 0
         self.free, self.waited = self.began, 0.0
 
@@ -156,7 +158,14 @@ class RunCallback(Callback):
             raise KeyboardInterrupt  # a check can be long
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.began = self.saved = self.reported = time.monotonic()
+        self.began = self.saved = self.reported = self.looked = time.monotonic()
+
+    def state_dict(self) -> dict[str, float]:
+        """The clocks of the run, which its checkpoint keeps."""
+        return {"minutes": self.before + _minutes(self.began), "unseen": self.unseen + _minutes(self.looked)}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.before, self.unseen = state_dict["minutes"], state_dict["unseen"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.handlers is not None:
@@ -185,7 +194,7 @@ class RunCallback(Callback):
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
             samples = (step - self.reported_step) * self.batch * trainer.world_size
             samples *= trainer.accumulate_grad_batches
-            minutes = (now - self.began) / 60
+            minutes = _minutes(self.began)
             record = {
                 "step": step,
                 "steps": trainer.max_steps,
@@ -193,7 +202,7 @@ class RunCallback(Callback):
                 "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
                 "samples_per_second": samples / max(1e-9, now - self.reported),
                 "waiting": self.waited / max(1e-9, now - self.reported),
-                "minutes": minutes,
+                "minutes": self.before + minutes,
                 "minutes_left": minutes * (trainer.max_steps - step) / max(1, step - self.first_step),
             }
             self.reported, self.reported_step, self.waited = now, step, 0.0
@@ -217,7 +226,8 @@ class RunCallback(Callback):
 
     def look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Make the check if it is due, as if nothing had happened; a signal ends it, and the run."""
-        if self.check is None or not _any(trainer, self.check.due(self.step, trainer.max_steps)):
+        unseen = self.unseen + _minutes(self.looked)
+        if self.check is None or not _any(trainer, self.check.due(self.step, trainer.max_steps, unseen)):
             return
         began = time.monotonic()
         if trainer.is_global_zero:
@@ -231,9 +241,12 @@ class RunCallback(Callback):
             finally:
                 self.checking = False
         trainer.strategy.barrier()
+        now = time.monotonic()
+        self.reported += now - began
         if _any(trainer, self.interrupted.is_set()):
-            trainer.should_stop = True
-        self.reported += time.monotonic() - began
+            trainer.should_stop = True  # the run that goes on makes the check
+        else:
+            self.looked, self.unseen = now, 0.0
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.save(trainer)
@@ -245,6 +258,10 @@ class RunCallback(Callback):
         if trainer.is_global_zero:
             partial.replace(self.out / CHECKPOINT)
         self.saved = time.monotonic()
+
+
+def _minutes(since: float) -> float:
+    return (time.monotonic() - since) / 60
 
 
 def _any(trainer: L.Trainer, one: bool) -> bool:

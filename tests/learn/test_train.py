@@ -76,7 +76,7 @@ def test_a_stopped_run_ends_with_the_same_weights(videos: Path, tmp_path: Path) 
     told = list[str]()
     again = train(videos, config(), tmp_path / "whole", device="cpu", announce=told.append)
     assert again.done and not (tmp_path / "whole" / "frames").exists()  # nothing is left to do
-    assert len(told) == 1 and "was finished before: --data was not looked at" in told[0]
+    assert len(told) == 1 and "was finished before: nothing more is learned" in told[0]
     assert (tmp_path / "whole" / "tracker.safetensors").stat().st_mtime_ns == before
     tracker = load(tmp_path / "whole" / "tracker.safetensors", device="cpu")
     assert tracker.settings.radius == 12
@@ -140,13 +140,45 @@ def test_one_stop_in_the_middle_changes_nothing(videos: Path, tmp_path: Path, st
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_other_videos_never_continue_a_run(videos: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
+def state(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("minutes", [0, None])  # stopped, finished
+@pytest.mark.parametrize("change", ["missing", "new", "frames"])
+def test_other_videos_never_continue_a_run(
+    videos: Path, tmp_path: Path, minutes: float | None, change: str
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
     shutil.copytree(videos, data)
-    train(data, config(), tmp_path / "run", device="cpu", max_minutes=0)
-    (data / "v1.mp4").unlink()
-    with pytest.raises(InputError, match="other videos"):
-        train(data, config(), tmp_path / "run", device="cpu")
+    train(data, config(), out, device="cpu", max_minutes=minutes)
+    before = state(out)
+    said = f"v1.mp4 is {change}"
+    if change == "missing":
+        (data / "v1.mp4").unlink()
+    elif change == "new":
+        said = "w1.mp4 is new, and 1 more"
+        for seed, name in ((11, "w1.mp4"), (12, "w2.mp4")):
+            write_video(data / name, 10, seed)
+    else:
+        said = "v1.mp4 has other frames"
+        (data / "v1.mp4").unlink()
+        write_video(data / "v1.mp4", 14, 13)
+        if minutes is None:  # names alone are compared
+            assert train(data, config(), out, device="cpu").done
+            return
+    with pytest.raises(InputError, match=rf"other videos than --data holds now \({said}\): restore them"):
+        train(data, config(), out, device="cpu")
+    left = state(out)
+    assert {name: left[name] for name in before if not name.startswith(("index", "frames"))} == {
+        name: content for name, content in before.items() if not name.startswith(("index", "frames"))
+    }
+    assert change != "missing" or left == before
+    for name in ("v1.mp4", "w1.mp4", "w2.mp4"):
+        (data / name).unlink(missing_ok=True)
+    shutil.copy2(videos / "v1.mp4", data)
+    (data / "broken.mp4").unlink()  # nothing was learned from it
+    assert train(data, config(), out, device="cpu").done
 
 
 def test_a_backbone_file_with_another_input_is_kept(videos: Path, tmp_path: Path) -> None:

@@ -122,20 +122,22 @@ def test_when_it_is_due(
     settings: dict[str, Any],
     expected: list[int],
 ) -> None:
-    """A step takes a minute, a validation two."""
+    """A step takes a minute, a validation two, which don't count."""
     clock = [1000.0]
     monkeypatch.setattr("vidtrack.learn.validate.time.monotonic", lambda: clock[0])
 
     def slow(_: Validator) -> CycleAccuracy:
-        clock[0] += 120
+        clock[0] += 120.0
         return CycleAccuracy(0.5, (0.5,), 0.03)
 
     monkeypatch.setattr(Validator, "score", slow)
     check = validator(tmp_path, model, clips, **settings)
+    minutes = 0.0
     for step in range(13):
-        clock[0] += 60 * (step > 0)
-        if check.due(step, 12):
+        minutes += step > 0
+        if check.due(step, 12, minutes):
             check(step)
+            minutes = 0.0
     found = read_validation(tmp_path)
     assert [record["step"] for record in found] == expected
     assert {record["seconds"] for record in found} == {120}

@@ -70,7 +70,7 @@ class Meddler:
         self.module, self.every = module, every
         self.steps: list[int] = []
 
-    def due(self, step: int, steps: int) -> bool:
+    def due(self, step: int, steps: int, minutes: float) -> bool:
         return step % self.every == 0 or step == steps
 
     def __call__(self, step: int) -> None:
@@ -181,6 +181,39 @@ def test_a_check_leaves_no_trace(tmp_path: Path, meddle: int) -> None:
     again = run(tmp_path / "stopped", norm=True, meddle=meddle, stop=2)
     assert again.meddler.steps == [s for s in expected if s < 2]
     assert same(run(tmp_path / "stopped", norm=True, meddle=meddle), plain)
+
+
+@pytest.mark.parametrize("stop", [None, 1, 2, 3])
+def test_clocks_go_on_where_a_run_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int | None
+) -> None:
+    """A step takes a minute, a check ten, and the time between two stretches doesn't count."""
+    clock = [0.0]
+    monkeypatch.setattr("pretrain.engine.time.monotonic", lambda: clock[0])
+    step, check = Tiny.training_step, Meddler.__call__
+    asked: list[tuple[int, float]] = []
+
+    def training_step(module: Tiny, batch: Tensor, batch_idx: int) -> Tensor:
+        clock[0] += 60
+        return step(module, batch, batch_idx)
+
+    def slow(meddler: Meddler, number: int) -> None:
+        clock[0] += 600
+        check(meddler, number)
+
+    def due(meddler: Meddler, number: int, steps: int, minutes: float) -> bool:
+        asked.append((number, minutes))
+        return minutes >= 3
+
+    for name, changed in (("__call__", slow), ("due", due)):
+        monkeypatch.setattr(Meddler, name, changed)
+    monkeypatch.setattr(Tiny, "training_step", training_step)
+    if stop is not None:
+        run(tmp_path / "run", meddle=1, stop=stop)
+        clock[0] += 6000
+    run(tmp_path / "run", meddle=1)
+    assert dict(asked) == pytest.approx({0: 0, 1: 1, 2: 2, 3: 3, 4: 1, 5: 2})
+    assert [record["minutes"] for record in log(tmp_path / "run")] == pytest.approx([1, 2, 3, 14, 15])
 
 
 def test_random_states_and_modes_come_back() -> None:

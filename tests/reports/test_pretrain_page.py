@@ -175,7 +175,7 @@ def test_curves_with_gaps_and_without_numbers() -> None:
 
 
 def test_the_log_of_a_stopped_and_killed_run(tmp_path: Path) -> None:
-    written = [(1, 1.0, 9.0), (2, 2.0, 8.0), (3, 3.0, 7.0), (3, 0.5, 6.0), (4, 1.5, 5.0), (5, 0.2, 4.0)]
+    written = [(1, 1.0, 9.0), (2, 2.0, 8.0), (3, 3.0, 7.0), (3, 3.5, 6.0), (4, 4.5, 5.0), (5, 4.7, 4.0)]
     lines = [json.dumps({"step": s, "minutes": m, "loss": loss}) for s, m, loss in written]
     (tmp_path / "log.jsonl").write_text("\n".join([*lines[:3], "[1]", '{"minutes": 3}', *lines[3:], '{"st']))
     log = read_log(tmp_path / "log.jsonl")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -24,8 +23,9 @@ from vidtrack.learn.clips import ClipDataset, collate
 from vidtrack.learn.estimate import seconds_per_step
 from vidtrack.learn.frames import list_videos
 from vidtrack.learn.held_out import ClipSet
-from vidtrack.learn.index.build import Progress
+from vidtrack.learn.index.build import Progress, name_in
 from vidtrack.learn.module import ColorizerTraining
+from vidtrack.learn.same_videos import require_listed, require_same
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.learn.training_set import TrainingSet, read_training_set
 from vidtrack.learn.validate import PRODUCTS, Validator
@@ -86,13 +86,14 @@ def train(
             that no signal ended: writes the report.
 
     Raises:
-        InputError: no usable video, sizes that don't fit together, an `out` that holds something else or that
-            another run is writing.
+        InputError: no usable video, sizes that don't fit together, an `out` that holds something else, was
+            begun with other videos, or that another run is writing.
     """
     began = time.monotonic()
     where = choose_device(device)
     begin(where)
-    list_videos(data, config.data.split, config.data.licences)  # before anything is written
+    files = list_videos(data, config.data.split, config.data.licences)  # before anything is written
+    listed = [name_in(data, path) for path in files]
     torch.manual_seed(config.seed)
     module = ColorizerTraining(config)
     _check(config, module.model.stride)
@@ -101,19 +102,19 @@ def train(
         products = (TRACKER, REPORT, *PRODUCTS)
         first = first_alone(lambda: prepare_run(out, config, overwrite, products))
         frames = Path(config.data.cache) if config.data.cache else out / "frames"
-        if first >= settings.steps and (out / TRACKER).is_file():
+        finished = first >= settings.steps and (out / TRACKER).is_file()
+        if first:
+            first_alone(lambda: require_listed(out, listed, finished))
+        if finished:
             if not config.data.cache:
                 shutil.rmtree(frames, ignore_errors=True)
             if announce is not None and rank() == 0:
-                announce(
-                    f"{out} was finished before: --data was not looked at, and nothing more is learned; "
-                    "choose another --out for other videos, or add --overwrite to begin anew"
-                )
+                announce(f"{out} was finished before: nothing more is learned (--overwrite begins anew)")
             return TrainResult(out, first, done=True, interrupted=False, skipped=[])
         footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
+        first_alone(lambda: require_same(out, listed, footage, resumed=first > 0))
         if rank() == 0:
             write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in footage.skipped])
-        first_alone(lambda: _require_same_videos(out / "videos.json", footage, resumed=first > 0))
         if not first:
             module.prepare(footage.videos)
         left = settings.steps - first
@@ -131,7 +132,7 @@ def train(
         interrupted = callback.interrupted.is_set()
         done = first >= settings.steps and not interrupted
         if rank() == 0 and not interrupted:
-            if done and check is not None and check.due(first, settings.steps):  # else it was killed there
+            if done and check is not None and check.due(first, settings.steps, 0.0):  # it was killed there
                 module.to(where)
                 check(first)
             if finish is not None:
@@ -174,14 +175,3 @@ def _check(config: TrackConfig, stride: int) -> None:
         )
     if config.clips.frames < 2:
         raise InputError("clips.frames must be at least 2: learning compares frames of a clip.")
-
-
-def _require_same_videos(record: Path, footage: TrainingSet, resumed: bool) -> None:
-    """Draws are indices of videos: a run may only go on with the videos that it began with."""
-    videos = [[name, *video.shape] for name, video in zip(footage.names, footage.videos, strict=True)]
-    if resumed and record.is_file() and json.loads(record.read_text()) != videos:
-        raise InputError(
-            f"{record.parent} was begun with other videos than --data holds now: restore them, choose "
-            "another --out, or add --overwrite to begin anew."
-        )
-    write_json(record, videos)

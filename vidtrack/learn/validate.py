@@ -113,7 +113,6 @@ class Validator:
     ) -> None:
         self.out, self.settings, self.model, self.clips = out, settings, model, clips
         self.save, self.report = save, report
-        self.done = time.monotonic()
         records = read_validation(out)
         self.known = {record["step"] for record in records}
         self.best = max((record[SCORE] for record in records), default=-1.0)
@@ -123,14 +122,13 @@ class Validator:
         for left in out.glob(f"{_TEMPORARY}*"):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
 
-    def due(self, step: int, steps: int) -> bool:
+    def due(self, step: int, steps: int, minutes: float) -> bool:
         """See `pretrain.check.Check`; never for a step that is on record."""
         settings = self.settings
         if step in self.known:
             return False
         if step in (0, steps) or (settings.every_steps and step % settings.every_steps == 0):
             return True
-        minutes = (time.monotonic() - self.done) / 60
         return settings.every_minutes is not None and minutes >= settings.every_minutes
 
     def __call__(self, step: int) -> None:
@@ -145,9 +143,8 @@ class Validator:
         if found.mean > self.best:
             self.best = found.mean
             self.save(self.out / BEST, step)
-        self.done = time.monotonic()
         self.known.add(step)
-        record["seconds"] = self.done - began
+        record["seconds"] = time.monotonic() - began
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self.report is not None:

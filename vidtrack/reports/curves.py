@@ -16,22 +16,17 @@ RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The records of `log.jsonl` by step; `minutes` are those of all stretches of the run together.
+    """The records of `log.jsonl` by step.
 
     A run that was killed begins again at its checkpoint and writes some steps twice: the later ones count.
     """
     records: dict[int, dict[str, float]] = {}
-    before, last = 0.0, 0.0
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             found = json.loads(line)
-            step, minutes = int(found["step"]), float(found["minutes"])
+            records[int(found["step"])] = {**found, "minutes": float(found["minutes"])}
         except (ValueError, KeyError, TypeError):  # cut off when the run was killed
             continue
-        if minutes < last:
-            before += last
-        last = minutes
-        records[step] = {**found, "minutes": before + minutes}
     return [records[step] for step in sorted(records)]
 
 
