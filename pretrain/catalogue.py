@@ -12,6 +12,7 @@ from pretrain.backbones import ARCHES, ResNet, build
 from pretrain.checkpoint import load_exactly
 from pretrain.config import Config
 from pretrain.errors import InputError
+from pretrain.folder import file_of_run
 from pretrain.inputs import Input
 from pretrain.pair import Pair
 from pretrain.vit import BARE, SIZES, TimmFeatures, ViT
@@ -20,6 +21,7 @@ from pretrain.weights import read_weights
 SMALL = 64  # pixels: up to this size of images the small stem and small patches are chosen
 RANDOM = re.compile(r"(.*?)(-small)?(?:#([0-9]{1,18}))?\Z", re.DOTALL)
 FILE = "backbone.safetensors"  # in the folder of a run
+SNAPSHOTS = "snapshots"  # below it, backbone files of earlier steps
 
 
 class Backbone(Config):
@@ -117,10 +119,7 @@ def file_of(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    if path.is_dir():
-        if not (path / FILE).is_file():
-            raise InputError(f"{path} holds no {FILE}: give the folder of a finished run, or a file.")
-        return path / FILE
+    path = file_of_run(path, (FILE,), (f"{SNAPSHOTS}/*.safetensors",))
     if not path.is_file():
         raise InputError(
             f"there is no backbone {str(path)!r}: give a file, the folder of a run, random:resnet18 or "

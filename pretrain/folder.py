@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from pretrain.origin import git_commit, versions
 
 CHECKPOINT = "last.ckpt"
 LOCK = ".lock"
+# Settings that a run may change on its way: what it learns doesn't depend on them.
+FREE = ("engine.workers", "engine.checkpoint_minutes", "engine.log_every", "data.cache")
+CHANGES = 3  # of settings that a message names
 
 
 @contextmanager
@@ -68,12 +71,43 @@ def steps_done(out: Path) -> int:
         raise InputError(f"{path} can't be read; remove it to begin the run anew.") from error
 
 
+def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str]) -> Path:
+    """What a user means who names the folder of a run: the file that it left. Other paths are what they are.
+
+    Args:
+        path: what the user names.
+        names: of the file that a finished run leaves; the first that is there.
+        so_far: patterns of files with what an unfinished run had learned at some time, the best first.
+
+    Raises:
+        InputError: the folder holds none of `names`; or `path` is the checkpoint of a run, which no one else
+            can use. The message names what can be used instead.
+    """
+    checkpoint = path.name == CHECKPOINT and _config_of(path.parent / "config.json") is not None
+    if not checkpoint and not path.is_dir():
+        return path
+    folder = path.parent if checkpoint else path
+    left = [folder / name for name in names if (folder / name).is_file()]
+    if left and not checkpoint:
+        return left[0]
+    what = f"{path} is for going on with its run" if checkpoint else f"{folder} holds a run that was stopped"
+    if left:
+        raise InputError(f"{what}: give {left[0]}.")
+    known = [file for pattern in so_far for file in sorted(folder.glob(pattern), reverse=True)]
+    if checkpoint or (folder / CHECKPOINT).is_file():
+        raise InputError(
+            f"{what}: run the command of the run again to finish it"
+            + (f", or give {known[0]}, which it left on the way." if known else ".")
+        )
+    raise InputError(f"{folder} holds no {' or '.join(names)}: give the folder of a finished run, or a file.")
+
+
 def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str, ...]) -> int:
     """Begin or continue the run of a folder, see `run_folder`; returns the number of steps already done.
 
-    A folder with the same resolved config is continued. The config, the versions and the git commit are
-    written beside the results. With `overwrite` an earlier run's files, among them its `products`, go. Only
-    the first process does anything of this; it must be done when the others call.
+    A folder with the same resolved config, but for `FREE`, is continued. The config, the versions and the git
+    commit are written beside the results. With `overwrite` an earlier run's files, among them its `products`,
+    go. Only the first process does anything of this; it must be done when the others call.
 
     Raises:
         InputError: the folder holds something else, or a run of another config, and `overwrite` is False.
@@ -86,23 +120,30 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
         before = _config_of(record)
         if before is None:
             raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
-        if before == resolved:
+        changed = _differences(before, resolved)
+        if not changed:
             first = steps_done(out)
             if first:
                 _sweep(out)
                 trim(out, first)
+                if before != resolved:
+                    write_record(record, _record(resolved))
                 return first
         elif any((out / name).exists() for name in (CHECKPOINT, LOG)):  # else it never began
-            changed = sorted(k for k in resolved.keys() | before.keys() if resolved.get(k) != before.get(k))
+            more = f", and {len(changed) - CHANGES} more" if len(changed) > CHANGES else ""
             raise InputError(
-                f"{out} holds a run with other settings ({', '.join(changed)}): choose another --out, "
-                "or add --overwrite to begin anew."
+                f"{out} holds a run with other settings ({'; '.join(changed[:CHANGES])}{more}): choose "
+                "another --out, or add --overwrite to begin anew."
             )
     _sweep(out)
     for name in (CHECKPOINT, LOG, *products):
         (out / name).unlink(missing_ok=True)
-    write_record(record, {"config": resolved, "versions": versions(), "commit": git_commit()})
+    write_record(record, _record(resolved))
     return 0
+
+
+def _record(config: dict[str, Any]) -> dict[str, Any]:
+    return {"config": config, "versions": versions(), "commit": git_commit()}
 
 
 def write_record(path: Path, value: Any) -> None:
@@ -123,6 +164,24 @@ def _sweep(out: Path) -> None:
         for path in out.glob(pattern):
             if path.is_file():
                 path.unlink()
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The settings that differ, but for `FREE`, each with its value in the run and the one asked for."""
+    found: list[str] = []
+    for key in [*now, *(key for key in before if key not in now)]:
+        then, wanted, name = before.get(key), now.get(key), f"{prefix}{key}"
+        if isinstance(then, dict) and isinstance(wanted, dict):
+            found += _differences(then, wanted, f"{name}.")
+        elif then != wanted and name not in FREE:
+            found.append(f"{name}: {_written(then)} there, {_written(wanted)} here")
+    return found
+
+
+def _written(value: Any) -> str:
+    """A value as it stands in a config, as far as a message has room."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _config_of(record: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.backbones import save_backbone
-from pretrain.catalogue import FILE, make_backbone
+from pretrain.catalogue import FILE, SNAPSHOTS, make_backbone
 from pretrain.checkpoint import load_exactly, read_checkpoint
 from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, world_size
@@ -34,7 +34,6 @@ from pretrain.settings import Data, PretrainConfig, schema
 from pretrain.weights import write_weights
 
 MODEL = "model.safetensors"  # the whole method: the backbone and what only the pretext task needs
-SNAPSHOTS = "snapshots"
 PRODUCTS = (FILE, MODEL, "images.json", "skipped.json", "report.html")
 
 

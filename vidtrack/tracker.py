@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 
+from pretrain.catalogue import FILE as OF_PRETRAIN
+from pretrain.catalogue import SNAPSHOTS
 from pretrain.device import choose_device
 from pretrain.errors import InputError
+from pretrain.folder import file_of_run
 from vidtrack.files import sha256
 from vidtrack.given import Direction
 from vidtrack.labels import Masks
@@ -27,10 +30,8 @@ from vidtrack.video import probe
 
 DEFAULT = "default"
 BUNDLED = (DEFAULT, "small", "free")  # names of the weights that come with vidtrack
-RUN_FILES = (
-    "tracker.safetensors",
-    "backbone.safetensors",
-)  # what is left of `vidtrack train`, and `pretrain`
+OF_TRAIN = "tracker.safetensors"  # what is left of a run of `vidtrack train`
+SO_FAR = ("best.safetensors", "last.safetensors")  # what it leaves on the way
 
 
 class Tracker:
@@ -187,8 +188,7 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
 
         return Tracker(name, load_external(name, where), Propagation())
     path = bundled_weights(name) or Path(name)
-    if path.is_dir():
-        path = _of_run(path)
+    path = file_of_run(path, (OF_TRAIN, OF_PRETRAIN), (*SO_FAR, f"{SNAPSHOTS}/*.safetensors"))
     if not path.is_file():
         raise InputError(
             f"there is no tracker {name!r}: give default, small, free, lab, copy, timm:NAME, random:NAME or "
@@ -201,14 +201,6 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
     file = load_tracker(path)
     embedder = NetworkEmbedder(file.model, where, precision)
     return Tracker(name, embedder, _settings(file.propagation, {}), sha256(path))
-
-
-def _of_run(folder: Path) -> Path:
-    """The file that a finished run of `vidtrack train` or `vidtrack pretrain` left."""
-    for name in RUN_FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(f"{folder} holds no {' or '.join(RUN_FILES)}: give the folder of a finished run.")
 
 
 def _changes(quality: str | None, preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pretrain.errors import InputError
 from vidtrack.learn.frames import build_cache, choose_parts, list_videos, sampled_frames
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.packs import STALE
@@ -121,6 +122,17 @@ def test_videos_are_found_at_any_depth(folder: Path, tmp_path: Path) -> None:
     for name in ("sub/a.MP4", ".cache/b.mp4", "sub/notes.txt", "c.mts"):
         (hidden / name).write_text("x")
     assert list_videos(hidden, None) == [hidden / "c.mts", hidden / "sub" / "a.MP4"]
+
+
+def test_a_split_needs_a_list(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("x")
+    for split in (None, "train"):
+        assert list_videos(tmp_path, split) == [tmp_path / "a.mp4"]
+    for where in (tmp_path, tmp_path / "a.mp4"):
+        with pytest.raises(InputError, match=r"data\.split=mine asks for a clips\.csv"):
+            list_videos(where, "mine")
+    (tmp_path / "clips.csv").write_text("file,split\na.mp4,mine\n")
+    assert list_videos(tmp_path, "mine") == [tmp_path / "a.mp4"]
 
 
 def test_what_a_kill_left_in_a_shared_cache_goes_in_time(folder: Path, tmp_path: Path) -> None:

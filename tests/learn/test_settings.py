@@ -6,7 +6,7 @@ from pretrain.config import load_config
 from pretrain.errors import InputError
 from vidtrack.commands.train import _recipe
 from vidtrack.files import bundled_configs
-from vidtrack.learn.settings import TrackConfig
+from vidtrack.learn.settings import TrackConfig, without_effect
 from vidtrack.model.colorizer import Model
 
 
@@ -56,3 +56,29 @@ def test_the_default_config_can_go_on_from_a_tracker() -> None:
     """`vidtrack train --tracker default` without --config: it chooses no model, which the tracker has."""
     assert load_config(TrackConfig, "track/default", [], bundled_configs()).model == Model()
     assert load_config(TrackConfig, "track/laptop", [], bundled_configs()).model != Model()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["lab.radius=4"], "settings of lab have no effect: the run learns by anchors (objectives.lab=1"),
+        (["objectives={lab: 1}", "lab.radius=4"], None),
+        (
+            ["objectives={lab: 1}", "anchors.grid=4"],
+            "settings of anchors have no effect: the run learns by lab",
+        ),
+        (["transfer.freeze=2"], "settings of transfer are for a pretrained start"),
+        (["transfer.rate_decay=0.5"], "settings of transfer are for a pretrained start"),
+        (["transfer.freeze=2", "model.backbone=timm:resnet18"], None),
+        (["transfer.freeze=2", "tracker=default"], None),
+        (["optimizer.steps=3"], None),
+    ],
+)
+def test_settings_without_effect_are_told(overrides: list[str], words: str | None) -> None:
+    told = without_effect(load_config(TrackConfig, "track/small", overrides, bundled_configs()))
+    assert len(told) == (words is not None) and all(words is not None and words in line for line in told)
+
+
+@pytest.mark.parametrize("name", ["default", "small", "free", "laptop", "wide", "quantized"])
+def test_bundled_configs_set_nothing_in_vain(name: str) -> None:
+    assert without_effect(load_config(TrackConfig, f"track/{name}", [], bundled_configs())) == []

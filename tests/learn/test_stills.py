@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -152,8 +155,8 @@ def test_a_video_that_tells_no_length_is_counted(videos: Path, monkeypatch: pyte
 
 
 def test_a_video_that_breaks_while_it_is_read(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(path: Path, size: int, rate: float) -> object:
-        for frame in sampled_frames(path, size, rate):
+    def breaks(path: Path, *options: Any) -> object:
+        for frame in sampled_frames(path, *options):
             yield frame
             if path.name == "a.mp4":
                 raise InputError("it breaks off.")
@@ -163,6 +166,34 @@ def test_a_video_that_breaks_while_it_is_read(videos: Path, monkeypatch: pytest.
     found = sample_stills(videos, 16)
     assert dict(found.skipped)["a.mp4"] == "it breaks off."
     assert found.names == right.names[12:] and (found.images == right.images[12:]).all()
+
+
+@pytest.mark.parametrize(("limit", "lost"), [(None, True), (20, True), (2, False)])
+def test_a_video_that_ends_early_is_told(tmp_path: Path, limit: int | None, lost: bool) -> None:
+    """Its images count as far as it goes; where the last one comes before its end, nobody looks further."""
+    source = write_video(tmp_path / "whole.mp4", 480)
+    (tmp_path / "data").mkdir()
+    with av.open(source) as whole_file, av.open(tmp_path / "data" / "cut.mkv", "w") as file:
+        stream = file.add_stream_from_template(whole_file.streams.video[0])
+        for packet in whole_file.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                file.mux(packet)
+    whole = sample_stills(tmp_path / "data", 16, limit=limit)
+    assert not whole.skipped
+    path = tmp_path / "data" / "cut.mkv"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    found = sample_stills(tmp_path / "data", 16, limit=limit, cache=tmp_path / "cache")
+    assert found.names == whole.names[: len(found)]
+    assert (len(found) < len(whole)) == lost == bool(found.skipped)
+    for name, why in found.skipped:
+        end = re.fullmatch(r"cut\.mkv from 1:(\d\d\.\d) on", name)
+        assert end is not None and why == "the file ends there too early: is it complete?"
+        last = int(found.names[-1].split("#")[1]) / 2
+        assert last < 60 + float(end[1]) <= last + (0.5 if limit is None else 6) + 0.3
+    assert (
+        sample_stills(tmp_path / "data", 16, limit=limit, cache=tmp_path / "cache").skipped == found.skipped
+    )
 
 
 def test_splits(videos: Path, tmp_path: Path) -> None:
@@ -177,9 +208,9 @@ def test_splits(videos: Path, tmp_path: Path) -> None:
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     decoded: list[Path] = []
 
-    def counted(path: Path, size: int, rate: float) -> object:
+    def counted(path: Path, *options: Any) -> object:
         decoded.append(path)
-        return sampled_frames(path, size, rate)
+        return sampled_frames(path, *options)
 
     monkeypatch.setattr(stills, "sampled_frames", counted)
     return decoded

@@ -191,7 +191,7 @@ def test_a_backbone_file_with_another_input_is_kept(videos: Path, tmp_path: Path
 
 def test_another_config_never_continues_a_run(videos: Path, tmp_path: Path) -> None:
     train(videos, config(), tmp_path / "run", device="cpu", max_minutes=0)
-    with pytest.raises(InputError, match=r"other settings \(seed\)"):
+    with pytest.raises(InputError, match=r"other settings \(seed: 0 there, 1 here\)"):
         train(videos, config(seed=1), tmp_path / "run", device="cpu")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("")

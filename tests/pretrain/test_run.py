@@ -160,7 +160,9 @@ def test_other_images_never_continue_a_run(tmp_path: Path, other: dict[str, Any]
 
 def test_another_config_never_continues_a_run(tmp_path: Path) -> None:
     run(tmp_path / "run")
-    with pytest.raises(InputError, match=r"other settings \(seed, snapshots\)"):
+    with pytest.raises(
+        InputError, match=r"other settings \(seed: 0 there, 1 here; snapshots: 3 there, 2 here\)"
+    ):
         run(tmp_path / "run", config(seed=1, snapshots=2))
     run(tmp_path / "run", config(seed=1, snapshots=2), overwrite=True, max_minutes=0)
     left = {path.name for path in (tmp_path / "run").iterdir()}

@@ -47,7 +47,7 @@ def train(
 
         from pretrain.config import load_config
         from vidtrack.files import bundled_configs
-        from vidtrack.learn.settings import TrackConfig
+        from vidtrack.learn.settings import TrackConfig, without_effect
         from vidtrack.learn.train import train as run
         from vidtrack.progress import print_indexing, print_validation, training_progress
         from vidtrack.reports.track_page import write_page
@@ -63,6 +63,7 @@ def train(
             *(overrides or []),
         ]
         settings = load_config(TrackConfig, config or _recipe(changes), changes, bundled_configs())
+        warn(without_effect(settings))
         with training_progress(quiet, sources="parts of videos") as (decoding, report):
             result = run(
                 data,

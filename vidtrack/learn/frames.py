@@ -17,7 +17,7 @@ from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.index.table import table
 from vidtrack.learn.index.verdicts import counted
 from vidtrack.learn.packs import Part, load_parts, resized
-from vidtrack.learn.settings import Data
+from vidtrack.learn.settings import SPLIT, Data
 from vidtrack.video import VideoReader
 from vidtrack.video.container import VIDEO_SUFFIXES
 from vidtrack.video.images import SUFFIXES
@@ -51,6 +51,8 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
         InputError: no such folder, nothing to learn from in it, or a `clips.csv` that names files elsewhere.
     """
     table = folder / "clips.csv"
+    if split not in (None, SPLIT) and folder.exists() and not table.is_file():
+        raise InputError(f"data.split={split} asks for a clips.csv in {folder}: write one, or leave it out.")
     if licences is not None and folder.exists() and not table.is_file():
         raise InputError(f"data.licences asks for a clips.csv in {folder}: write one, or leave it out.")
     if folder.is_file():
@@ -99,19 +101,25 @@ def _listed(table: Path, split: str | None, licences: Collection[str] | None) ->
     return names
 
 
-def sampled_frames(path: Path, short_side: int, rate: float) -> Iterator[np.ndarray]:
+def sampled_frames(
+    path: Path, short_side: int, rate: float, early: Callable[[Fraction], None] | None = None
+) -> Iterator[np.ndarray]:
     """The frames of a video that `rate` frames per second need, uint8 `[h, w, 3]` RGB each.
 
     Frames are taken by their time stamps; one slower than `rate` keeps all its frames. A frame is shrunk
-    (area average) to `short_side`, never enlarged beyond it; a smaller one is enlarged.
+    (area average) to `short_side`, never enlarged beyond it; a smaller one is enlarged. `early` is called at
+    the end of a video that ends before its header says so, with the time in seconds after its last frame.
     """
-    due = Fraction(0)
+    due = end = Fraction(0)
     step = Fraction(rate).limit_denominator(1000) ** -1
     with VideoReader(path) as reader:
         for frame in reader:
+            end = frame.time + 1 / reader.info.rate
             if not frame.damaged and frame.time >= due:
                 due = max(due + step, frame.time + step / 2)
                 yield resized(frame.image, short_side)
+        if early is not None and reader.damage.early:
+            early(end)
 
 
 def shares(lengths: list[int], budget: int) -> int:

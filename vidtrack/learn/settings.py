@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from pydantic import Field
 
 from pretrain.config import Config
@@ -10,7 +12,7 @@ from pretrain.engine import Engine, Optimizer
 from vidtrack.learn.clips import Clips
 from vidtrack.learn.index.settings import Index
 from vidtrack.learn.objectives.anchors import Anchors
-from vidtrack.learn.objectives.base import Weights
+from vidtrack.learn.objectives.base import Name, Weights
 from vidtrack.learn.objectives.cycle import Cycle
 from vidtrack.learn.objectives.lab import Lab
 from vidtrack.learn.objectives.quantized import Quantized
@@ -18,6 +20,8 @@ from vidtrack.learn.transfer import Transfer
 from vidtrack.learn.validate import Validation
 from vidtrack.model.colorizer import Model
 from vidtrack.propagate.settings import Propagation
+
+SPLIT = "train"  # what is learned from where `clips.csv` says it; without one, everything
 
 
 class Data(Config):
@@ -33,7 +37,7 @@ class Data(Config):
     rate: float = 6.0
     cache_gb: float = 8.0
     cache: str | None = None
-    split: str | None = "train"
+    split: str | None = SPLIT
     licences: tuple[str, ...] | None = None
     index: Index = Index()
 
@@ -62,3 +66,22 @@ class TrackConfig(Config):
     validation: Validation = Validation()
     engine: Engine = Engine()
     propagation: Propagation = Propagation()
+
+
+def without_effect(config: TrackConfig) -> list[str]:
+    """Sentences on what a config sets in vain, or against its purpose."""
+    found = []
+    for name in get_args(Name):
+        if name not in config.objectives and (section := getattr(config, name)) != type(section)():
+            learned = ", ".join(config.objectives)
+            found.append(
+                f"settings of {name} have no effect: the run learns by {learned} "
+                f"(objectives.{name}=1 adds it)"
+            )
+    begins = config.tracker is not None or config.model.backbone != Model().backbone
+    if config.transfer != Transfer() and not begins:
+        found.append(
+            "settings of transfer are for a pretrained start, and this one has random weights: give "
+            "--backbone or --tracker"
+        )
+    return found

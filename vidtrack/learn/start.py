@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from pretrain.errors import InputError
+from pretrain.folder import file_of_run
 from vidtrack.model.colorizer import Model
 from vidtrack.model.tracker_file import TrackerFile, is_tracker_file, load_tracker
-from vidtrack.tracker import bundled_weights
+from vidtrack.tracker import OF_TRAIN, SO_FAR, bundled_weights
 
 
 def tracker_file(tracker: str) -> Path:
     """The tracker file that a user names: "default", "small", "free", a file, or the folder of a run.
 
     Raises:
-        InputError: it is none, or a tracker that can't learn.
+        InputError: it is none, a run that isn't finished, or a tracker that can't learn.
     """
-    path = bundled_weights(tracker) or Path(tracker)
-    if path.is_dir():
-        path = path / "tracker.safetensors"
+    path = file_of_run(bundled_weights(tracker) or Path(tracker), (OF_TRAIN,), SO_FAR)
     if not path.is_file() or not is_tracker_file(path):
         raise InputError(
             f"--tracker {tracker} can't learn: give default, small, free, or a file or finished run of "

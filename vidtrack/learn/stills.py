@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ from pretrain.images import SUFFIXES as IMAGES
 from vidtrack.files import atomic_file, require_free, write_json
 from vidtrack.learn.frames import list_videos, sampled_frames, shares
 from vidtrack.learn.index.films import DAMAGED
+from vidtrack.learn.index.shots import clock
 from vidtrack.learn.index.threads import GoesOn, in_threads
 from vidtrack.video import probe
 from vidtrack.video.container import VIDEO_SUFFIXES
@@ -112,7 +114,8 @@ def sample_stills(
     The names are `clip.mp4#12`: the video's path in the folder, and the number among the frames at `rate`,
     counted from 0. A smaller `limit` gives fewer of the same images. They stand in the order of the videos'
     names, and of time. A video that goes on after the length that its container tells is read a twentieth
-    further. No more than the images that are returned are held in memory.
+    further; one that ends before it is listed in `skipped`, where that was seen. No more than the images that
+    are returned are held in memory.
 
     Args:
         folder: with videos, see `vidtrack.learn.frames.list_videos`; or one video.
@@ -184,12 +187,10 @@ def _sample(
     spaces = [images[a:b] for a, b in pairwise(starts)]
     pairs = list(zip(videos, spaces, strict=True))
     with closing(in_threads(lambda pair, goes_on: _fill(*pair, rate, goes_on), pairs, 2)) as work:
-        for done, ((video, space), numbers) in enumerate(zip(pairs, work, strict=True)):
-            if isinstance(numbers, str):
-                skipped.append((video.name, numbers))
-            else:
-                images[len(found) : len(found) + len(numbers)] = space[: len(numbers)]  # close gaps
-                found += [f"{video.name}#{number}" for number in numbers]
+        for done, ((video, space), (numbers, lost)) in enumerate(zip(pairs, work, strict=True)):
+            skipped += lost
+            images[len(found) : len(found) + len(numbers)] = space[: len(numbers)]  # close gaps
+            found += [f"{video.name}#{number}" for number in numbers]
             if progress is not None:
                 progress(done + 1, len(videos))
     return ImageSet(images[: len(found)], None, (), tuple(found), sorted(skipped))
@@ -231,20 +232,31 @@ def _spread(length: int, count: int) -> list[int]:
     return [(2 * place + 1) * length // (2 * count) for place in range(count)]
 
 
-def _fill(video: _Video, space: np.ndarray, rate: float, goes_on: GoesOn) -> list[int] | str:
-    """Write the wanted frames to `space`, uint8 `[N, size, size, 3]`; return their numbers, or why none."""
+def _fill(
+    video: _Video, space: np.ndarray, rate: float, goes_on: GoesOn
+) -> tuple[list[int], list[tuple[str, str]]]:
+    """Write the wanted frames to `space`, uint8 `[N, size, size, 3]`.
+
+    Returns:
+        Their numbers, and what of the video is skipped, and why.
+    """
     wanted, size = set(video.wanted), space.shape[1]
     numbers: list[int] = []
+    lost: list[tuple[str, str]] = []
+
+    def early(end: Fraction) -> None:
+        lost.append((f"{video.name} from {clock(end)} on", "the file ends there too early: is it complete?"))
+
     try:
-        for number, frame in enumerate(sampled_frames(video.path, size, rate)):
+        for number, frame in enumerate(sampled_frames(video.path, size, rate, early)):
             if number in wanted:
                 space[len(numbers)] = _square(frame, size, f"{video.name}#{number}")
                 numbers.append(number)
             if number >= video.wanted[-1] or not goes_on():
                 break
     except (OSError, ValueError) as error:
-        return str(error)
-    return numbers or "it has no undamaged frame"
+        return [], [(video.name, str(error))]
+    return (numbers, lost) if numbers else ([], [(video.name, "it has no undamaged frame")])
 
 
 def _square(frame: np.ndarray, size: int, name: str) -> np.ndarray:

@@ -31,8 +31,9 @@ from vidtrack.learn.training_set import TrainingSet, read_training_set
 from vidtrack.learn.validate import PRODUCTS, Validator
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
+from vidtrack.tracker import OF_TRAIN as TRACKER
 
-TRACKER, REPORT = "tracker.safetensors", "report.html"
+REPORT = "report.html"
 Finish = Callable[[VideoColorizer, ClipSet | None], None]
 
 

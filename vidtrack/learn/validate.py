@@ -22,9 +22,10 @@ from pretrain.config import Config
 from vidtrack.learn.cycle_accuracy import CycleAccuracy, cycle_accuracy
 from vidtrack.learn.held_out import ClipSet, HeldOut
 from vidtrack.model.colorizer import VideoColorizer
+from vidtrack.tracker import SO_FAR, load
 
 LOG = "validation.jsonl"
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST = SO_FAR
 PRODUCTS = (LOG, BEST, LAST)
 SCORE = "cycle_accuracy"
 _TEMPORARY = ".davis-"  # folders
@@ -182,7 +183,6 @@ def _davis_scores(task: Any, out: Path, device: torch.device, size: int | None) 
     """The official scores of the tracker file of this validation."""
     from vidtrack.benchmark.rows import Row
     from vidtrack.benchmark.runner import run
-    from vidtrack.tracker import load
 
     tracker = load(out / LAST, device=device.type)
     if size is not None:

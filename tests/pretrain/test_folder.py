@@ -1,0 +1,113 @@
+"""The folder of a run: which settings may change on the way, and what its files are to others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pretrain.config import Config
+from pretrain.engine import Engine
+from pretrain.errors import InputError
+from pretrain.folder import CHECKPOINT, file_of_run, prepare_run
+
+
+class Inner(Config):
+    cache: str | None = None
+    rates: tuple[float, ...] = (1.0, 2.0)
+
+
+class Whole(Config):
+    seed: int = 0
+    name: str = "a"
+    data: Inner = Inner()
+    engine: Engine = Engine()
+
+
+def begun(out: Path, step: int = 3, **settings: Any) -> None:
+    """A run of these settings that was stopped at `step`."""
+    out.mkdir(exist_ok=True)
+    assert prepare_run(out, Whole.model_validate(settings), False, ()) == 0
+    torch.save({"global_step": step}, out / CHECKPOINT)
+
+
+def test_what_is_learned_does_not_depend_on_some_settings(tmp_path: Path) -> None:
+    begun(tmp_path)
+    other = {"data": {"cache": "there"}, "engine": {"workers": 2, "checkpoint_minutes": 1.0, "log_every": 3}}
+    assert prepare_run(tmp_path, Whole.model_validate(other), False, ()) == 3
+    kept = json.loads((tmp_path / "config.json").read_text())["config"]
+    assert kept["data"]["cache"] == "there" and kept["engine"]["workers"] == 2
+    assert prepare_run(tmp_path, Whole(), False, ()) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"engine": {"precision": "bf16"}}, 'engine.precision: "auto" there, "bf16" here'),
+        ({"data": {"cache": "x", "rates": [3]}}, "data.rates: [1.0, 2.0] there, [3.0] here"),
+        ({"name": "b" * 80}, f'name: "a" there, "{"b" * 59}... here'),
+        (
+            {"seed": 1, "name": "b", "data": {"rates": [3]}, "engine": {"precision": "32"}},
+            'seed: 0 there, 1 here; name: "a" there, "b" here; data.rates: [1.0, 2.0] there, [3.0] here, and '
+            "1 more",
+        ),
+    ],
+)
+def test_other_settings_are_named(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    begun(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(InputError) as told:
+        prepare_run(tmp_path, Whole.model_validate(settings), False, ())
+    assert f"other settings ({said}): choose another --out" in str(told.value)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+NAMES, SO_FAR = ("first.bin", "second.bin"), ("best.bin", "old/*.bin")
+
+
+def named(path: Path, *left: str) -> str:
+    """What `file_of_run` finds, or says, where a run left some files."""
+    for name in left:
+        (path.parent if path.name == CHECKPOINT else path).joinpath(name).parent.mkdir(exist_ok=True)
+        (path.parent if path.name == CHECKPOINT else path).joinpath(name).write_text("")
+    try:
+        return str(file_of_run(path, NAMES, SO_FAR))
+    except InputError as error:
+        return str(error)
+
+
+def test_a_finished_run_is_its_file(tmp_path: Path) -> None:
+    begun(tmp_path)
+    assert named(tmp_path, "best.bin", "second.bin") == str(tmp_path / "second.bin")
+    assert named(tmp_path, "first.bin") == str(tmp_path / "first.bin")
+    assert named(tmp_path / "best.bin") == str(tmp_path / "best.bin")
+    assert named(tmp_path / "nothing") == str(tmp_path / "nothing")
+    said = named(tmp_path / CHECKPOINT)
+    assert said == f"{tmp_path / CHECKPOINT} is for going on with its run: give {tmp_path / 'first.bin'}."
+
+
+@pytest.mark.parametrize(
+    ("left", "best"),
+    [((), None), (("old/1.bin", "old/2.bin"), "old/2.bin"), (("old/1.bin", "best.bin"), "best.bin")],
+)
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_stopped_run_tells_what_it_has(
+    tmp_path: Path, left: tuple[str, ...], best: str | None, checkpoint: bool
+) -> None:
+    begun(tmp_path)
+    path = tmp_path / CHECKPOINT if checkpoint else tmp_path
+    what = "is for going on with its run" if checkpoint else "holds a run that was stopped"
+    end = "." if best is None else f", or give {tmp_path / best}, which it left on the way."
+    assert named(path, *left) == f"{path} {what}: run the command of the run again to finish it{end}"
+
+
+def test_other_folders_and_checkpoints(tmp_path: Path) -> None:
+    assert named(tmp_path) == (
+        f"{tmp_path} holds no first.bin or second.bin: give the folder of a finished run, or a file."
+    )
+    foreign = tmp_path / CHECKPOINT  # other programs call theirs so, too
+    foreign.write_text("")
+    assert file_of_run(foreign, NAMES, SO_FAR) == foreign
