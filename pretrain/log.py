@@ -44,6 +44,7 @@ def _step(line: str) -> float:
 
 def duration(minutes: float) -> str:
     """A time as one says it."""
-    if minutes < 1:
-        return f"{60 * minutes:.0f} seconds"
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+    if minutes >= 120:
+        return f"{minutes / 60:.1f} hours"
+    number, unit = (round(60 * minutes), "second") if minutes < 1 else (round(minutes), "minute")
+    return f"{number} {unit}{'' if number == 1 else 's'}"

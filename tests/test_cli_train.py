@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
         (["objectives.lba=1"], "there is no key objectives.lba; did you mean objectives.lab?"),
         (["objectives={cycles: 1}"], "there is no key objectives.cycles; did you mean objectives.cycle?"),
         (["objectives.anchors=0"], "objectives.anchors: Input should be greater than 0"),
-        (["objectives={}"], "objectives: Dictionary should have at least 1 item"),
+        (["objectives={}"], "objectives: give one of anchors, quantized, lab, cycle a weight (got {})"),
         (["--data", "nowhere"], "there is no folder or video nowhere"),
         (["clips.crop=20", "data.short_side=32"], "multiple of 8"),
         (["clips.crop=64", "data.short_side=32"], "larger than data.short_side=32"),

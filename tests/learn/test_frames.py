@@ -124,6 +124,18 @@ def test_videos_are_found_at_any_depth(folder: Path, tmp_path: Path) -> None:
     assert list_videos(hidden, None) == [hidden / "c.mts", hidden / "sub" / "a.MP4"]
 
 
+def test_the_rate_of_folders_of_frames_is_told(folder: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    build_cache(folder, Data(short_side=32), tmp_path / "cache", 4, announce=told.append)
+    assert not any("folders of frames" in line for line in told)
+    for number, image in enumerate(land(5, 24)):
+        (tmp_path / "data" / "scene").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "data" / "scene" / f"{number:03d}.png"), image)
+    found = build_cache(tmp_path / "data", Data(short_side=32), tmp_path / "other", 4, announce=told.append)
+    assert "folders of frames are taken to hold 25 frames per second" in told
+    assert [len(video) for video in found.videos] == [6]  # of 24 frames, 0.96 seconds, 6 a second
+
+
 def test_a_split_needs_a_list(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("x")
     for split in (None, "train"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.log import LOG, append, trim
+from pretrain.log import LOG, append, duration, trim
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,19 @@ def test_lines_that_are_no_records_go(damage: str, tmp_path: Path) -> None:
 def test_no_log_is_no_error(tmp_path: Path) -> None:
     trim(tmp_path, 3)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [
+        (0.0, "0 seconds"),
+        (1 / 60, "1 second"),
+        (0.5, "30 seconds"),
+        (1, "1 minute"),
+        (1.6, "2 minutes"),
+        (119, "119 minutes"),
+        (150, "2.5 hours"),
+    ],
+)
+def test_times_as_one_says_them(minutes: float, said: str) -> None:
+    assert duration(minutes) == said

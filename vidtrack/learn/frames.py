@@ -20,6 +20,7 @@ from vidtrack.learn.packs import Part, load_parts, resized
 from vidtrack.learn.settings import SPLIT, Data
 from vidtrack.video import VideoReader
 from vidtrack.video.container import VIDEO_SUFFIXES
+from vidtrack.video.frame import DEFAULT_RATE
 from vidtrack.video.images import SUFFIXES
 
 SEGMENT = 32  # frames in a row that are kept together when a video is longer than its share of the cache
@@ -178,6 +179,8 @@ def build_cache(
     footage = build_index(folder, files, settings.index, cache, settings.rate, min_frames, indexing, threads)
     result = FrameCache(skipped=[(one.name, one.why) for one in footage.dropped], summary=table(footage))
     tell(result.summary)
+    if any(path.is_dir() for path in files):
+        tell(f"folders of frames are taken to hold {float(DEFAULT_RATE):g} frames per second")
     parts = choose_parts(footage.shots, settings, min_frames)
     tell(_plan(parts, len(footage.shots), settings, cache))
     loaded = load_parts(parts, settings.short_side, settings.rate, cache, progress, threads)

@@ -50,7 +50,7 @@ class TrackConfig(Config):
     `vidtrack.learn.start`), which has a model of its own.
     """
 
-    objectives: Weights = Field(default={"anchors": 1.0}, min_length=1)
+    objectives: Weights = Field(default={"anchors": 1.0})
     seed: int = 0
     tracker: str | None = None
     data: Data = Data()

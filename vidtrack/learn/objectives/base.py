@@ -10,14 +10,22 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from vidtrack.learn.clips import second_view
 
 # A name's place seeds the random numbers of its objective: new names go to the end.
 Name = Literal["anchors", "quantized", "lab", "cycle"]
-Weights = dict[Name, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+
+
+def _some(weights: dict[str, float]) -> dict[str, float]:
+    if not weights:
+        raise ValueError(f"give one of {', '.join(get_args(Name))} a weight")
+    return weights
+
+
+Weights = Annotated[dict[Name, Annotated[float, Field(gt=0, allow_inf_nan=False)]], AfterValidator(_some)]
 Draw = Callable[..., Tensor]  # shape to uniform random numbers
 SPREAD = 0x9E3779B9  # 2^32 / golden ratio: the seeds of two objectives lie far apart
 
