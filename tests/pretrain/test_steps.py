@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -214,6 +215,31 @@ def test_clocks_go_on_where_a_run_was_stopped(
     run(tmp_path / "run", meddle=1)
     assert dict(asked) == pytest.approx({0: 0, 1: 1, 2: 2, 3: 3, 4: 1, 5: 2})
     assert [record["minutes"] for record in log(tmp_path / "run")] == pytest.approx([1, 2, 3, 14, 15])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_process_knows_that_a_check_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """The first one makes it. Were it due for ever in another, all would stop for it after each step."""
+    clock, asked = [0.0], list[float]()
+    monkeypatch.setattr("pretrain.engine.time.monotonic", lambda: clock[0])
+
+    def due(meddler: Meddler, number: int, steps: int, minutes: float) -> bool:
+        asked.append(minutes)
+        return minutes >= 15
+
+    monkeypatch.setattr(Meddler, "due", due)
+    module = Tiny(Optimizer(steps=STEPS))
+    meddler = Meddler(module, 1)
+    callback = RunCallback(tmp_path, Engine(), 2, None, None, meddler)
+    alone = SimpleNamespace(barrier=lambda: None, reduce_boolean_decision=lambda one, all: one)
+    trainer: Any = SimpleNamespace(is_global_zero=first, world_size=2, max_steps=STEPS, strategy=alone)
+    for minute in (14, 16, 17, 32):
+        clock[0] = 60.0 * minute
+        with torch.no_grad():
+            callback.look(trainer, module)
+    assert asked == [14, 16, 1, 16] and len(meddler.steps) == (2 if first else 0)
 
 
 def test_random_states_and_modes_come_back() -> None:
