@@ -21,6 +21,7 @@ from pretrain.weights import read_weights
 SMALL = 64  # pixels: up to this size of images the small stem and small patches are chosen
 RANDOM = re.compile(r"(.*?)(-small)?(?:#([0-9]{1,18}))?\Z", re.DOTALL)
 FILE = "backbone.safetensors"  # in the folder of a run
+OF_TRAIN = "tracker.safetensors"  # in that of a run of `vidtrack train`
 SNAPSHOTS = "snapshots"  # below it, backbone files of earlier steps
 
 
@@ -119,7 +120,7 @@ def file_of(path: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    path = file_of_run(path, (FILE,), (f"{SNAPSHOTS}/*.safetensors",))
+    path = file_of_run(path, (FILE,), (f"{SNAPSHOTS}/*.safetensors",), (OF_TRAIN,))
     if not path.is_file():
         raise InputError(
             f"there is no backbone {str(path)!r}: give a file, the folder of a run, random:resnet18 or "

@@ -71,13 +71,14 @@ def steps_done(out: Path) -> int:
         raise InputError(f"{path} can't be read; remove it to begin the run anew.") from error
 
 
-def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str]) -> Path:
+def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str], others: Sequence[str] = ()) -> Path:
     """What a user means who names the folder of a run: the file that it left. Other paths are what they are.
 
     Args:
         path: what the user names.
         names: of the file that a finished run leaves; the first that is there.
         so_far: patterns of files with what an unfinished run had learned at some time, the best first.
+        others: what finished runs of another kind leave.
 
     Raises:
         InputError: the folder holds none of `names`; or `path` is the checkpoint of a run, which no one else
@@ -90,6 +91,11 @@ def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str]) -> Path
     left = [folder / name for name in names if (folder / name).is_file()]
     if left and not checkpoint:
         return left[0]
+    for other in others:
+        if (folder / other).is_file():
+            raise InputError(
+                f"{folder} holds {other}, and a {' or '.join(names)} is wanted: give another run or file."
+            )
     what = f"{path} is for going on with its run" if checkpoint else f"{folder} holds a run that was stopped"
     if left:
         raise InputError(f"{what}: give {left[0]}.")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pretrain.catalogue import FILE as OF_PRETRAIN
-from pretrain.catalogue import SNAPSHOTS
+from pretrain.catalogue import OF_TRAIN, SNAPSHOTS
 from pretrain.device import choose_device
 from pretrain.errors import InputError
 from pretrain.folder import file_of_run
@@ -30,8 +30,7 @@ from vidtrack.video import probe
 
 DEFAULT = "default"
 BUNDLED = (DEFAULT, "small", "free")  # names of the weights that come with vidtrack
-OF_TRAIN = "tracker.safetensors"  # what is left of a run of `vidtrack train`
-SO_FAR = ("best.safetensors", "last.safetensors")  # what it leaves on the way
+SO_FAR = ("best.safetensors", "last.safetensors")  # what a run of `vidtrack train` leaves on the way
 
 
 class Tracker:

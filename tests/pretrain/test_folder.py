@@ -104,6 +104,20 @@ def test_a_stopped_run_tells_what_it_has(
     assert named(path, *left) == f"{path} {what}: run the command of the run again to finish it{end}"
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_finished_run_of_another_kind_was_not_stopped(tmp_path: Path, checkpoint: bool) -> None:
+    begun(tmp_path)
+    (tmp_path / "third.bin").write_text("")
+    path = tmp_path / CHECKPOINT if checkpoint else tmp_path
+    with pytest.raises(
+        InputError, match=r"holds third\.bin, and a first\.bin or second\.bin is wanted: give"
+    ):
+        file_of_run(path, NAMES, SO_FAR, ("third.bin",))
+    (tmp_path / "first.bin").write_text("")
+    if not checkpoint:
+        assert file_of_run(path, NAMES, SO_FAR, ("third.bin",)) == tmp_path / "first.bin"
+
+
 def test_other_folders_and_checkpoints(tmp_path: Path) -> None:
     assert named(tmp_path) == (
         f"{tmp_path} holds no first.bin or second.bin: give the folder of a finished run, or a file."

@@ -41,7 +41,9 @@ def probe(
     k: Annotated[int | None, typer.Option(min=1, help="Nearest neighbours that vote. [200]")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of their weights. [0.07]")] = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="Also train all weights.")] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Of each fine-tuning.")] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of each fine-tuning, but 200 steps at least. [20]")
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Of each fine-tuning, at most.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of subsets and classifiers.")] = 0,
     resolution: Annotated[str | None, typer.Option(help="Folder under JPEGImages, if several.")] = None,
@@ -67,11 +69,12 @@ def probe(
         if temperature is not None:
             given["temperature"] = _positive(temperature, "temperature")
         if finetune:
-            given |= {"finetune": True, "epochs": epochs}
-        if max_minutes is not None and not finetune:
-            raise InputError(
-                "--max-minutes is the time of each fine-tuning: add --finetune, or leave it out."
-            )
+            given["finetune"] = True
+        for option, value in (("epochs", epochs), ("max-minutes", max_minutes)):
+            if value is not None and not finetune:
+                raise InputError(f"--{option} is for each fine-tuning: add --finetune, or leave it out.")
+        if epochs is not None:
+            given["epochs"] = epochs
         if max_minutes is not None:
             given["max_minutes"] = _positive(max_minutes, "max-minutes")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pretrain.catalogue import FILE as OF_PRETRAIN
+from pretrain.catalogue import OF_TRAIN
 from pretrain.errors import InputError
 from pretrain.folder import file_of_run
 from vidtrack.model.colorizer import Model
 from vidtrack.model.tracker_file import TrackerFile, is_tracker_file, load_tracker
-from vidtrack.tracker import OF_TRAIN, SO_FAR, bundled_weights
+from vidtrack.tracker import SO_FAR, bundled_weights
 
 
 def tracker_file(tracker: str) -> Path:
@@ -17,7 +19,7 @@ def tracker_file(tracker: str) -> Path:
     Raises:
         InputError: it is none, a run that isn't finished, or a tracker that can't learn.
     """
-    path = file_of_run(bundled_weights(tracker) or Path(tracker), (OF_TRAIN,), SO_FAR)
+    path = file_of_run(bundled_weights(tracker) or Path(tracker), (OF_TRAIN,), SO_FAR, (OF_PRETRAIN,))
     if not path.is_file() or not is_tracker_file(path):
         raise InputError(
             f"--tracker {tracker} can't learn: give default, small, free, or a file or finished run of "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from pretrain.catalogue import OF_TRAIN as TRACKER
 from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, world_size
 from pretrain.engine import Report, RunCallback, fit
@@ -31,7 +32,6 @@ from vidtrack.learn.training_set import TrainingSet, read_training_set
 from vidtrack.learn.validate import PRODUCTS, Validator
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
-from vidtrack.tracker import OF_TRAIN as TRACKER
 
 REPORT = "report.html"
 Finish = Callable[[VideoColorizer, ClipSet | None], None]
