@@ -84,10 +84,11 @@ def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str], others:
         InputError: the folder holds none of `names`; or `path` is the checkpoint of a run, which no one else
             can use. The message names what can be used instead.
     """
-    checkpoint = path.name == CHECKPOINT and _config_of(path.parent / "config.json") is not None
+    folder = path if path.is_dir() else path.parent
+    run = (folder / CHECKPOINT).is_file() and _config_of(folder / "config.json") is not None
+    checkpoint = run and path == folder / CHECKPOINT  # other programs call theirs so, too
     if not checkpoint and not path.is_dir():
         return path
-    folder = path.parent if checkpoint else path
     left = [folder / name for name in names if (folder / name).is_file()]
     if left and not checkpoint:
         return left[0]
@@ -100,7 +101,7 @@ def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str], others:
     if left:
         raise InputError(f"{what}: give {left[0]}.")
     known = [file for pattern in so_far for file in sorted(folder.glob(pattern), reverse=True)]
-    if checkpoint or (folder / CHECKPOINT).is_file():
+    if run:
         raise InputError(
             f"{what}: run the command of the run again to finish it"
             + (f", or give {known[0]}, which it left on the way." if known else ".")

@@ -70,9 +70,10 @@ NAMES, SO_FAR = ("first.bin", "second.bin"), ("best.bin", "old/*.bin")
 
 def named(path: Path, *left: str) -> str:
     """What `file_of_run` finds, or says, where a run left some files."""
+    folder = path.parent if path.name == CHECKPOINT else path
     for name in left:
-        (path.parent if path.name == CHECKPOINT else path).joinpath(name).parent.mkdir(exist_ok=True)
-        (path.parent if path.name == CHECKPOINT else path).joinpath(name).write_text("")
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("")
     try:
         return str(file_of_run(path, NAMES, SO_FAR))
     except InputError as error:
@@ -119,9 +120,9 @@ def test_a_finished_run_of_another_kind_was_not_stopped(tmp_path: Path, checkpoi
 
 
 def test_other_folders_and_checkpoints(tmp_path: Path) -> None:
-    assert named(tmp_path) == (
-        f"{tmp_path} holds no first.bin or second.bin: give the folder of a finished run, or a file."
-    )
+    nothing = f"{tmp_path} holds no first.bin or second.bin: give the folder of a finished run, or a file."
+    assert named(tmp_path) == nothing
     foreign = tmp_path / CHECKPOINT  # other programs call theirs so, too
     foreign.write_text("")
     assert file_of_run(foreign, NAMES, SO_FAR) == foreign
+    assert named(tmp_path) == nothing

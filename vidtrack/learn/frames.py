@@ -49,7 +49,8 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
     A single video file is a folder of one.
 
     Raises:
-        InputError: no such folder, nothing to learn from in it, or a `clips.csv` that names files elsewhere.
+        InputError: no such folder, nothing to learn from in it, no `clips.csv` for a split or licences that
+            are asked for, or one that names files elsewhere.
     """
     table = folder / "clips.csv"
     if split not in (None, SPLIT) and folder.exists() and not table.is_file():
