@@ -22,6 +22,7 @@ LARGEST, SMALLEST = 224, 32  # sides that are chosen without being asked
 _LOOKED_AT = 16  # images whose size decides
 _FIFTH = 0.2
 _SPARE = 64  # images: a fifth is rounded for each class
+_NAMED = 5  # classes or files in a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +76,26 @@ def labelled(
         name = "train" if "train" in tops else None
         enough = None if limit is None else limit + limit // 4 + _SPARE  # a fifth of it is the test set
         images = read_images(data, size, name, enough, progress)
-        return _split(_require(images, data), size, limit, test_limit, seed)
-    train = _require(read_images(data, size, "train", limit, progress), data)
-    test = _require(read_images(data, size, split, test_limit, progress), data)
-    train, test = _same_classes(train, test)
-    return Labelled(train, test, size, [f"{len(test)} images of {split}/ are the test set."])
+        return _split(_require(images, data, name), size, limit, test_limit, seed)
+    train = _require(read_images(data, size, "train", limit, progress), data, "train")
+    test = _require(read_images(data, size, split, test_limit, progress), data, split)
+    notes = [f"{len(test)} images of {split}/ are the test set.", *_one_sided(train, test, split)]
+    return Labelled(*_same_classes(train, test), size, notes)
 
 
-def _require(images: ImageSet, data: Path) -> ImageSet:
-    if images.labels is None:
+def _require(images: ImageSet, data: Path, split: str | None) -> ImageSet:
+    if images.labels is not None:
+        return images
+    deep = 2 if split is None else 3  # parts of the name of an image in the folder of a class
+    loose = [name for name in images.names if len(PurePosixPath(name).parts) < deep]
+    if 0 < len(loose) < len(images):
         raise InputError(
-            f"{data} has no labels: put the images of each class into a folder of its own, named like it."
+            f"{data} has images in the folders of classes, but {len(loose)} beside these, such as "
+            f"{loose[0]}: move each into the folder of its class, or away."
         )
-    return images
+    raise InputError(
+        f"{data} has no labels: put the images of each class into a folder of its own, named like it."
+    )
 
 
 def _look(data: Path) -> tuple[set[str], int]:
@@ -171,8 +179,20 @@ def _take(images: ImageSet, places: np.ndarray) -> ImageSet:
     return ImageSet(images.images[places], images.labels[places], images.classes, names, images.skipped)
 
 
+def _one_sided(train: ImageSet, test: ImageSet, split: str) -> list[str]:
+    """Sentences on the classes of which only one of the two sets has images."""
+    notes = []
+    pairs = ((train, test, "train", split), (test, train, split, "train"))
+    for has, lacks, where, elsewhere in pairs:
+        if names := sorted({*has.classes} - {*lacks.classes}):
+            listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ".")
+            kind = "class has" if len(names) == 1 else "classes have"
+            notes.append(f"{len(names)} {kind} images in {where}/, but none in {elsewhere}/: {listed}")
+    return notes
+
+
 def _same_classes(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Both with the classes that either has: a limit may have left out some."""
+    """Both with the classes that either has."""
     classes = tuple(sorted({*train.classes, *test.classes}))
     number = {name: index for index, name in enumerate(classes)}
 

@@ -40,6 +40,7 @@ class Score:
             nothing was.
         strength: of L2; None where there is none to choose.
         stopped: fine-tuning ended early, as its time was up.
+        epochs: of fine-tuning, passes over its images that were made.
     """
 
     head: str
@@ -50,6 +51,7 @@ class Score:
     held_out: float | None = None
     strength: float | None = None
     stopped: bool = False
+    epochs: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +170,10 @@ def probe(
                 seed=settings.seed,
                 progress=partial(report, f"fine-tuning {share:g}"),
             )
-            one = Score("finetune", None, share, len(rows), tuned.accuracy, stopped=tuned.stopped)
+            passes = round(tuned.epochs, 2)
+            one = Score(
+                "finetune", None, share, len(rows), tuned.accuracy, stopped=tuned.stopped, epochs=passes
+            )
             scores.append(one)
     head, share = ("linear" if "linear" in settings.heads else "knn"), shares[-1]
     shown = predicted[head, layer, share if head == "linear" else 1.0]

@@ -73,8 +73,11 @@ def test_digits_from_the_command_line(tmp_path: Path) -> None:
 
 
 def test_several_backbones_have_a_row_each(classes: Path) -> None:
-    settings = ProbeSettings(layers="last", heads=("linear",), embedding=False)
+    settings = ProbeSettings(layers="last", heads=("linear",), embedding=False, k=33)
     results = judge(["random:resnet18", "random:resnet18#2"], classes, None, settings, size=32)
+    assert "33 neighbours are more than there are training images: all 32 vote." in results["notes"]
+    fewer = judge(["random:resnet18"], classes, None, settings.model_copy(update={"k": 32}), size=32)
+    assert "neighbours" not in " ".join(fewer["notes"])
     assert [row["name"] for row in results["rows"]] == ["random:resnet18", "random:resnet18#2"]
     assert len({row["weights"] for row in results["rows"]}) == 2
     assert results["settings"]["shares"] == [0.1, 1.0]
@@ -169,12 +172,14 @@ def test_nothing_is_left_behind_when_writing_fails(classes: Path, tmp_path: Path
 def test_what_fine_tuning_gave_is_a_sentence() -> None:
     def score(head: str, share: float, accuracy: float, stopped: bool = False) -> dict[str, Any]:
         layer = None if head == "finetune" else "a"
-        return {"head": head, "layer": layer, "share": share, "accuracy": accuracy, "stopped": stopped}
+        found = {"head": head, "layer": layer, "share": share, "accuracy": accuracy, "stopped": stopped}
+        return found | {"epochs": 28.57 if head == "finetune" else None}
 
     scores = [score("knn", 1, 0.5), score("finetune", 0.1, 0.25), score("finetune", 1, 0.75, True)]
     results = {"kind": "images", "title": "x", "rows": [{"name": "one", "layer": "a", "scores": scores}]}
     assert fine_tuned(results) == [
-        "one fine-tuned with a share of the labels, 10 %: 0.250, 100 %: 0.750 (stopped early)."
+        "one fine-tuned with a share of the labels, 10 %: 0.250 (28.6 epochs), 100 %: 0.750 (28.6 epochs, "
+        "stopped early)."
     ]
     assert [str(column.header) for column in table(results).columns] == ["layer", "kNN\n100 %"]
     assert [column.value(scores and results["rows"][0], "a") for column in columns(results)] == [

@@ -49,7 +49,8 @@ class Page(HTMLParser):
 
 
 def score(head: str, layer: str | None, share: float, accuracy: float) -> dict[str, Any]:
-    return {"head": head, "layer": layer, "share": share, "accuracy": accuracy, "stopped": False}
+    found = {"head": head, "layer": layer, "share": share, "accuracy": accuracy, "stopped": False}
+    return found | {"epochs": 12.5 if head == "finetune" else None}
 
 
 def of_images(*names: str, classes: tuple[str, ...] = ("cat", "dog", "owl")) -> dict[str, Any]:
@@ -129,6 +130,7 @@ def test_everything_of_images_is_there() -> None:
     assert "linear 100 %: 0.600, 0.700" in page.of("title")
     assert "cat taken for dog: 1 (10%)" in page.of("title")
     assert len(page.of("p")) >= 4 and any("Something was left out." in part for part in page.of("p"))
+    assert any("100 %: 0.900 (12.5 epochs)." in part for part in page.of("p"))
     assert sum(tag == "use" for tag, _ in page.elements) == 2 * 3
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)

@@ -118,6 +118,10 @@ def _images(
     if "shares" not in settings.model_fields_set:
         settings, left_out = _possible(settings, len(labels), len(set(labels.tolist())))
         notes += left_out
+    if settings.k > len(labels):
+        notes.append(
+            f"{settings.k} neighbours are more than there are training images: all {len(labels)} vote."
+        )
     skipped = {name for images in (found.train, found.test) for name, _ in images.skipped}
     if skipped:
         notes.append(f"{len(skipped)} files can't be read and were left out, such as {min(skipped)}.")
@@ -285,7 +289,7 @@ def _write(
 
 def _lines(results: dict[str, Any]) -> list[list[Any]]:
     """A head, and a line for each score; what isn't known is empty."""
-    keys = ["head", "layer", "share", "labels", "accuracy", "held_out", "strength"]
+    keys = ["head", "layer", "share", "labels", "accuracy", "held_out", "strength", "epochs"]
     if results["kind"] == "pixels":
         keys = ["layer", "mIoU", "accuracy", "held_out", "strength"]
     lines: list[list[Any]] = [["backbone", *keys]]

@@ -44,12 +44,13 @@ def table(results: dict[str, Any]) -> Table:
 
 
 def fine_tuned(results: dict[str, Any]) -> list[str]:
-    """A sentence on each backbone that was fine-tuned: the accuracy at each share of the labels."""
+    """A sentence on each backbone that was fine-tuned: accuracy and epochs at each share of the labels."""
     lines = []
     for row in results["rows"]:
         scores = [score for score in row["scores"] if score.get("head") == "finetune"]
         parts = [
-            f"{percent(score['share'])}: {score['accuracy']:.3f}" + " (stopped early)" * score["stopped"]
+            f"{percent(score['share'])}: {score['accuracy']:.3f} "
+            f"({score['epochs']:.3g} epochs{', stopped early' * score['stopped']})"
             for score in scores
         ]
         if parts:

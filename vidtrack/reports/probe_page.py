@@ -16,6 +16,7 @@ from vidtrack.labels.masks import Masks
 from vidtrack.labels.palette import color
 from vidtrack.probing.columns import Column, best, columns, layers, main_column
 from vidtrack.probing.frames import PixelPicture
+from vidtrack.probing.table import fine_tuned
 from vidtrack.reports.charts import Series, swatch, text
 from vidtrack.reports.overlay import draw_masks
 from vidtrack.reports.page import embedded, facts, whole_page
@@ -105,7 +106,7 @@ def _scores(results: dict[str, Any]) -> str:
         notes.append("mIoU is the mean over the classes of the test frames.")
     else:
         notes.append("All scores are shares of test images that are right, 0 to 1; 1 %: of the labels.")
-    notes += results["notes"]
+    notes += [*fine_tuned(results), *results["notes"]]
     return f"<section><h2>Scores</h2><p class='note'>{text(' '.join(notes))}</p>{body}</section>"
 
 

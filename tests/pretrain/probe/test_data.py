@@ -72,6 +72,34 @@ def test_classes_that_a_set_lacks_keep_their_numbers(tmp_path: Path) -> None:
     found = labelled(data)
     check_labels(found)
     assert found.train.classes == ("cat", "dog", "owl")
+    assert found.notes == [
+        "4 images of test/ are the test set.",
+        "1 class has images in train/, but none in test/: cat.",
+        "1 class has images in test/, but none in train/: dog.",
+    ]
+
+
+def test_of_many_classes_without_a_counterpart_some_are_named(tmp_path: Path) -> None:
+    fill(fill(tmp_path, "train", 1), "val", 1, ("dog",))
+    for n in range(6):
+        fill(tmp_path, "train", 1, ("cat",))
+        (tmp_path / "train" / "cat").rename(tmp_path / "train" / f"bird{n}")
+    found = labelled(tmp_path)
+    assert found.notes[1:] == [
+        "7 classes have images in train/, but none in val/: bird0, bird1, bird2, bird3, bird4, ..."
+    ]
+    assert len(found.train.classes) == 8
+
+
+@pytest.mark.parametrize("split", ["", "train", "test"])
+def test_images_beside_the_classes_are_named(tmp_path: Path, split: str) -> None:
+    data = fill(tmp_path, "train" if split else "", 3)
+    if split:
+        fill(data, "test", 2)
+    Image.new("RGB", (8, 8)).save(data / split / "stray.png")
+    name = f"{split}/stray.png".lstrip("/")
+    with pytest.raises(InputError, match=f"but 1 beside these, such as {name}: move each"):
+        labelled(data)
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 32), (100, 100), (300, 224)])

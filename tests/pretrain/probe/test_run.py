@@ -102,6 +102,7 @@ def test_layers_embedding_and_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> No
         ("finetune", None),
     ]
     assert result.score("finetune", 1.0) is result.scores[-1]
+    assert [one.epochs for one in result.scores] == [None, None, 2]  # two steps at least, of all images each
     assert result.places.shape == (12, 2) and result.labels.tolist() == [n % 3 for n in range(12)]
     again = probe(Tiny(), coloured(20), coloured(12, seed=1), settings)
     assert again.scores == result.scores and np.array_equal(again.places, result.places)
