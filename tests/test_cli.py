@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.table import Table
 
+from vidtrack.commands.shared import show
 from vidtrack.labels.masks import Masks
 from vidtrack.video import VideoReader, VideoWriter
 
@@ -299,6 +301,22 @@ def test_frame_and_info(clip: Path) -> None:
         assert word in told.stdout
 
 
+def test_tables_in_a_pipe_are_as_wide_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "a name of a tracker, that is longer than a terminal is wide, " * 2
+    shown = Table(title="names")
+    shown.add_column("tracker", overflow="fold")
+    shown.add_row(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    show(Table("small"), shown)
+    assert name in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")  # asked for
+    show(shown)
+    lines = capsys.readouterr().out.splitlines()
+    assert name not in "".join(lines) and max(map(len, lines)) == 60
+
+
 def test_benchmark_of_a_tiny_set(clip: Path) -> None:
     root = clip / "set"
     for folder in ("JPEGImages/480p/a", "Annotations/480p/a", "ImageSets/2016"):
@@ -314,7 +332,7 @@ def test_benchmark_of_a_tiny_set(clip: Path) -> None:
     options = [*data, "--tracker", "lab", "--tracker", "copy", "--sweep", "topk=2,4", "--cache", 0]
     done = run("benchmark", "davis", *options, "--out", "scores", cwd=clip)
     assert done.returncode == 0, done.stderr
-    assert "J&F" in done.stdout and "report.html" in done.stdout
+    assert "J&F" in done.stdout and "report.html" in done.stdout and "share embeddings" in done.stdout
     results = json.loads((clip / "scores/table.json").read_text())
     scores = {row["name"]: row["scores"]["J&F-Mean"] for row in results["rows"]}
     assert list(scores) == ["lab topk=2", "lab topk=4", "copy"]

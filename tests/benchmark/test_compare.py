@@ -304,6 +304,23 @@ def test_the_command_writes_json(run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out.json").read_text())["keys"][0]["better"] == "A"
 
 
+def test_what_two_rows_were_made_with_is_told(run, tmp_path: Path) -> None:
+    a, b = copy.deepcopy(A), copy.deepcopy(B)
+    same = {"radius": 16, "context": [1, 3, 6]}
+    a["rows"][0]["settings"] = {"tracker": "a", "weights": "x", "propagation": {"size": 640, **same}}
+    b["rows"][0]["settings"] = {"tracker": "b", "weights": "y", "propagation": {"size": 480, **same}}
+    b["rows"][0]["settings"] |= {"preset": None}  # what only one has is not compared
+    a["versions"], b["versions"] = {"vidtrack": "0.2", "torch": "2"}, {"vidtrack": "0.3", "torch": "2"}
+    found = compare(a, b)
+    assert found.settings == {"propagation.size": (640, 480), "vidtrack": ("0.2", "0.3")}
+    assert found.to_json()["settings"]["propagation.size"] == {"a": 640, "b": 480}
+    for name, results in (("a.json", a), ("b.json", b)):
+        (tmp_path / name).write_text(json.dumps(results))
+    sentence = 'A and B differ in propagation.size (640 and 480), vidtrack ("0.2" and "0.3").'
+    assert run("a.json", "b.json")[1].splitlines()[-2] == sentence
+    assert compare(a, a).settings == {} and "differ in" not in run("a.json", "a.json")[1]
+
+
 MISTAKES = {
     "missing": (("A", "C"), "C is missing"),
     "row": (("A#small", "B"), "A has no row small"),

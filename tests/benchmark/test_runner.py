@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ def test_results_record_how_they_were_made(task: ToyTask, tmp_path: Path) -> Non
     assert one["schema"] == 1 and one["right"] == one["sequences"]["two"]["right"] == 1 / 6
     assert one["weights"] == "abc" and one["settings"]["tracker"] == "fake" and one["peak_memory_mb"] > 10
     assert as_table(one) == {**results, "rows": [bad]}
+
+
+class Heavy(Fake):
+    """Holds a lot of memory for a moment."""
+
+    def results(self, *arguments: Any) -> Any:
+        np.ones(50_000_000)  # 400 MB
+        return super().results(*arguments)
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peaks are reset on Linux alone")
+def test_each_row_has_a_peak_of_memory_of_its_own(task: ToyTask, tmp_path: Path) -> None:
+    results = run(task, [Row("heavy", Heavy()), Row("light", Fake())], tmp_path / "out")
+    heavy, light = (row["peak_memory_mb"] for row in results["rows"])
+    assert heavy > light + 300
 
 
 def test_other_processes_score_the_same(

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vidtrack.benchmark.ranking import best_rows, drawn_rows, number, setting, swept_order
+from vidtrack.benchmark.results import notes
 from vidtrack.benchmark.table import sequence_table, table
 
 
@@ -101,6 +102,14 @@ def test_a_sweep_is_in_its_order() -> None:
     beside = make([*rows, row("copy", 0.05)], sweep={"topk": [10, 5]})
     assert cells(table(beside))[1][:2] == ["tracker", "topk"]  # rows share values: names tell them apart
     assert cells(table(beside))[2][:3] == ["copy", "-", "0.050"]
+
+
+def test_a_sweep_shares_embeddings_and_says_so() -> None:
+    swept = [row(str(n), 0.5, swept={"topk": n}) for n in (5, 10)]
+    (note,) = notes(make(swept, sweep={"topk": [5, 10]}))
+    assert "share embeddings" in note
+    for rows in ([row("a", 0.5), row("b", 0.6)], [swept[0], row("copy", 0.1)]):
+        assert notes(make(rows)) == []
 
 
 def test_best_rows() -> None:

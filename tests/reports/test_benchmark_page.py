@@ -161,6 +161,7 @@ def test_a_sweep_has_its_own_section(make_results: Make) -> None:
     sweep = {"topk": [1, 2, 3], "temperature": [0.1, 0.2, 0.3]}
     page = Page(render_page(make_results(sweep=sweep)))
     assert page.of("h2")[:2] == ["Scores", "Sweep"] and page.of("th")[1:3] == ["topk", "temperature"]
+    assert sum("share embeddings" in part for part in page.of("p")) == 1
     note = "the first row and the best others; 3 more are in the table"
     assert page.of("span").count(note) == 2
     assert len(page.of("summary")) == 9

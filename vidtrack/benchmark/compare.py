@@ -85,6 +85,7 @@ class Comparison:
         names: of the two rows.
         differences: one for each score compared, the main one first.
         only_a, only_b: sequences that only one of the two has; they are left out.
+        settings: by name what both were made with, where that differs: values of A and B.
         samples, seed: of the bootstrap.
     """
 
@@ -93,6 +94,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    settings: dict[str, tuple[Any, Any]]
     samples: int
     seed: int
 
@@ -111,6 +113,7 @@ class Comparison:
             "keys": [difference.to_json() for difference in self.differences],
             "only_a": list(self.only_a),
             "only_b": list(self.only_b),
+            "settings": {name: {"a": a, "b": b} for name, (a, b) in self.settings.items()},
             "level": LEVEL,
             "samples": self.samples,
             "seed": self.seed,
@@ -157,6 +160,7 @@ def compare(
         differences=tuple(differences),
         only_a=tuple(name for name in first["sequences"] if name not in second["sequences"]),
         only_b=tuple(name for name in second["sequences"] if name not in first["sequences"]),
+        settings=_unequal(_made_with(a, first), _made_with(b, second)),
         samples=samples,
         seed=seed,
     )
@@ -224,6 +228,11 @@ def load_results(path: Path | str) -> dict[str, Any]:
     return found
 
 
+def differing(values: dict[str, tuple[Any, Any]]) -> str:
+    """What differs, in words: `size (640 and 480), radius (16 and 12)`."""
+    return ", ".join(f"{n} ({json.dumps(a)} and {json.dumps(b)})" for n, (a, b) in values.items())
+
+
 def split_row(path: Path | str) -> tuple[Path, str | None]:
     """`folder#row` as folder and row; of several readings, the longest path that exists is the folder."""
     text = str(path)
@@ -273,6 +282,24 @@ def _row(results: dict[str, Any], name: str | None, which: str) -> dict[str, Any
     return found[0]
 
 
+def _made_with(results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Settings and versions of a row, `propagation.size` and the like; its name says which tracker it is."""
+    left = {"settings": row.get("settings"), "versions": results.get("versions")}
+    flat: dict[str, Any] = {}
+    while left:
+        name, value = left.popitem()
+        if isinstance(value, dict):
+            left |= {f"{name}.{key}": value[key] for key in value}
+        else:
+            flat[name.removeprefix("settings.").removeprefix("versions.")] = value
+    return {name: flat[name] for name in sorted(flat) if name not in ("tracker", "weights")}
+
+
+def _unequal(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What both have, and not the same."""
+    return {name: (a[name], b[name]) for name in a if name in b and a[name] != b[name]}
+
+
 def _require_same(
     a: dict[str, Any], b: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
 ) -> None:
@@ -284,11 +311,8 @@ def _require_same(
         )
     if a["protocol"] != b["protocol"]:
         names = sorted(a["protocol"].keys() | b["protocol"].keys())
-        unequal = [n for n in names if a["protocol"].get(n) != b["protocol"].get(n)]
-        told = ", ".join(
-            f"{n} ({json.dumps(a['protocol'].get(n))} and {json.dumps(b['protocol'].get(n))})"
-            for n in unequal
-        )
+        left, right = (dict.fromkeys(names) | results["protocol"] for results in (a, b))
+        told = differing(_unequal(left, right))
         raise InputError(f"The protocols of A and B differ in {told}: compare results of the same protocol.")
     if a["data_sha256"] != b["data_sha256"]:
         sides = (("A", first, second), ("B", second, first))

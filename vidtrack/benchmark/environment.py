@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from contextlib import suppress
 from importlib import metadata
 
 import vidtrack
@@ -24,8 +25,17 @@ def memory_mb() -> float | None:
         return None
 
 
+def reset_peak_memory() -> None:
+    """Let `peak_memory_mb` begin anew from the memory of now, where the system can do that (Linux)."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
+        stream.write("5")
+
+
 def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process since its start, in 10^6 bytes; None where it isn't known."""
+    """Largest resident memory of this process, in 10^6 bytes; None where it isn't known.
+
+    Since `reset_peak_memory`, or since its start where nothing was reset.
+    """
     try:
         # Unlike ru_maxrss, VmHWM doesn't begin with the size of the process that started this one.
         with open("/proc/self/status", encoding="ascii") as stream:

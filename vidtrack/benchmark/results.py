@@ -48,6 +48,15 @@ def as_table(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema": TABLE, **{key: one[key] for key in _SHARED}, "sweep": None, "rows": [row]}
 
 
+def notes(table: Mapping[str, Any]) -> list[str]:
+    """Sentences without which a table would be misread."""
+    if sum(bool(row.get("swept")) for row in table["rows"]) < 2:
+        return []
+    return [
+        "Rows of a sweep share embeddings: the time of these is in frames/s of the row alone that ran first."
+    ]
+
+
 def write(folder: Path, table: Mapping[str, Any], folders: Iterable[str]) -> None:
     """Write the results of each row into its folder, and the table where there are several.
 

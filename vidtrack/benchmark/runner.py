@@ -26,7 +26,7 @@ from typing import Any
 
 from pretrain.errors import InputError
 from pretrain.interrupts import leave_to_parent
-from vidtrack.benchmark.environment import peak_memory_mb, versions
+from vidtrack.benchmark.environment import peak_memory_mb, reset_peak_memory, versions
 from vidtrack.benchmark.predictions import KINDS, Writer
 from vidtrack.benchmark.results import TABLE, write
 from vidtrack.benchmark.rows import Row
@@ -80,9 +80,9 @@ def run(
         `lower` (those that are better when lower), `data` and its hash `data_sha256`, `protocol`,
         `versions`, `sweep`, and `rows`, one per tracker:
         `name`, `scores` over all sequences, `settings`, `weights`, `swept`, `folder` of its predictions,
-        `propagation_seconds` and `frames_per_second` (decoding included), `peak_memory_mb`, `reused` (names
-        of sequences), `sequences` by name with `frames`, `scores`, `detail`, `series` and
-        `frames_per_second`.
+        `propagation_seconds` and `frames_per_second` (decoding included), `peak_memory_mb` (of the process
+        while the row ran), `reused` (names of sequences), `sequences` by name with `frames`, `scores`,
+        `detail`, `series` and `frames_per_second`.
 
     Raises:
         InputError: `out` exists without `overwrite` or holds the data or masks, `OUT.partial` is
@@ -229,6 +229,7 @@ def _track(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     seconds, runs = 0.0, item.runs()
+    reset_peak_memory()
     with item.video() as video:
         for number, one in enumerate(runs):
             writer = Writer(folder, one)

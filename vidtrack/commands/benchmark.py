@@ -12,7 +12,7 @@ import typer
 
 from pretrain.errors import InputError
 from vidtrack.commands.options import TrackerOptions, with_options
-from vidtrack.commands.shared import GO_ON, told
+from vidtrack.commands.shared import GO_ON, show, told
 
 if TYPE_CHECKING:
     from vidtrack.benchmark.task import Task
@@ -182,6 +182,7 @@ def _measure(
 ) -> None:
     with told(GO_ON):
         from vidtrack.benchmark.mask_files import check_results
+        from vidtrack.benchmark.results import notes
         from vidtrack.benchmark.rows import parse_sweep, rows_of
         from vidtrack.benchmark.runner import run
         from vidtrack.benchmark.table import table
@@ -222,9 +223,9 @@ def _measure(
                 finish=report,
             )
         if not options.quiet:
-            from rich.console import Console
-
-            Console().print(table(results))
+            show(table(results))
+            for note in notes(results):
+                print(note)
             again = sorted({name for row in results["rows"] for name in row["reused"]})
             if again:
                 print(f"from an earlier run with the same data, weights and settings: {', '.join(again)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vidtrack.commands.shared import Overwrite, Quiet, told
+from vidtrack.commands.shared import Overwrite, Quiet, show, told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,7 @@ def compare(
     with told():
         from pretrain.errors import InputError
         from vidtrack.benchmark.compare import compare as compare_results
-        from vidtrack.benchmark.compare import load_results, split_row
+        from vidtrack.benchmark.compare import differing, load_results, split_row
         from vidtrack.files import write_json
 
         given = row or []
@@ -52,15 +52,12 @@ def compare(
         if json is not None:
             write_json(json, comparison.to_json(), overwrite)
         if not quiet:
-            from rich.console import Console
-
-            console = Console()
-            console.print(_sequences(comparison))
-            if len(comparison.differences) > 1:
-                console.print(_keys(comparison))
+            show(_sequences(comparison), *([_keys(comparison)] if len(comparison.differences) > 1 else []))
             for side, names in (("A", comparison.only_a), ("B", comparison.only_b)):
                 if names:
                     print(f"Only {side} has {', '.join(names)}: left out.")
+            if comparison.settings:
+                print(f"A and B differ in {differing(comparison.settings)}.")
             print(comparison.verdict)
 
 

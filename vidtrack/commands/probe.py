@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pretrain.errors import InputError
-from vidtrack.commands.shared import Device, Overwrite, Quiet, Threads, told
+from vidtrack.commands.shared import Device, Overwrite, Quiet, Threads, show, told
 
 HEADS = ("linear", "mlp")
 
@@ -103,9 +103,7 @@ def probe(
                 finish=lambda folder, found, pictures: write_page(folder / "report.html", found, pictures),
             )
         if not quiet:
-            from rich.console import Console
-
-            Console().print(table(results))
+            show(table(results))
             for note in [*fine_tuned(results), *results["notes"]]:
                 print(note)
             if out is not None:

@@ -8,12 +8,15 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pretrain.errors import InputError
 from pretrain.interrupts import Handlers
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Threads = Annotated[
@@ -34,6 +37,7 @@ MaxPixels = Annotated[
 ]
 START_OVER = "run the same command again to start over."
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_WIDEST = 10_000  # characters of a table
 GO_ON = "run the same command again to go on."
 
 
@@ -108,6 +112,20 @@ def warn(sentences: Iterable[str]) -> None:
     """Print warnings on stderr, one a line."""
     for sentence in sentences:
         print(printable(f"Warning: {sentence}"), file=sys.stderr)
+
+
+def show(*tables: Table) -> None:
+    """Print tables on stdout: fitted to the terminal; as wide as they are where there is none."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        any_width = console.options.update(max_width=_WIDEST)
+        widths = (Measurement.get(console, any_width, one).maximum for one in tables)
+        console.width = max(console.width, *widths)
+    for one in tables:
+        console.print(one)
 
 
 def say(line: object) -> None:

@@ -19,6 +19,7 @@ from vidtrack.benchmark.ranking import (
     setting,
     swept_order,
 )
+from vidtrack.benchmark.results import notes
 from vidtrack.files import atomic_file
 from vidtrack.reports.benchmark_pictures import Picture, frame_scores, shrink
 from vidtrack.reports.charts import (
@@ -109,9 +110,10 @@ def _table(results: dict[str, Any]) -> str:
         for value, digits in ((row.get("frames_per_second"), 1), (row.get("peak_memory_mb"), 0)):
             cells.append(f"<td class='n'>{'–' if value is None else f'{value:.{digits}f}'}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
+    below = "".join(f"<p class='note'>{text(note)}</p>" for note in notes(results))
     return (
         "<section><h2>Scores</h2><div class='scroll'><table><thead><tr>"
-        f"{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table></div></section>"
+        f"{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>{below}</section>"
     )
 
 
