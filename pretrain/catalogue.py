@@ -15,6 +15,7 @@ from pretrain.errors import InputError
 from pretrain.folder import file_of_run
 from pretrain.inputs import Input
 from pretrain.pair import Pair
+from pretrain.timm_networks import require_network, split_path
 from pretrain.vit import BARE, SIZES, TimmFeatures, ViT
 from pretrain.weights import read_weights
 
@@ -83,8 +84,8 @@ def build_any(spec: str) -> Any:
     Args:
         spec: a backbone file, the folder of a run that holds one, a foreign checkpoint of a ResNet, a name
             such as resnet18 or `random:NAME` (random weights, the same each time; `random:NAME#2` are others,
-            `random:resnet18-small` has the small stem, `random:vit_tiny_patch4_32` patches of 4), or
-            `timm:NAME`.
+            `random:resnet18-small` has the small stem, `random:vit_tiny_patch4_32` patches of 4),
+            `timm:NAME` or `timm:NAME@PATH` (a checkpoint of such a network).
 
     Returns:
         A module that takes RGB images `[N, 3, H, W]` in 0..1 and returns a dict of feature maps, with the
@@ -95,9 +96,11 @@ def build_any(spec: str) -> Any:
     """
     kind, _, name = spec.partition(":")
     if kind == "timm" and name:
-        return TimmFeatures(name)
+        network, path = split_path(spec, name)
+        require_network(spec, network)
+        return TimmFeatures(network, path=path)
     if (kind == "random" and name) or spec in ARCHES or spec in SIZES:
-        return _random(name or spec)
+        return _random(spec, name or spec)
     path = file_of(Path(spec))
     state, meta = read_weights(path)
     backbone: Any
@@ -129,8 +132,8 @@ def file_of(path: Path) -> Path:
     return path
 
 
-def _random(spec: str) -> Any:
-    found = RANDOM.match(spec)
+def _random(spec: str, name: str) -> Any:
+    found = RANDOM.match(name)
     assert found  # the pattern fits everything
     name, small, seed = found.groups()
     with torch.random.fork_rng(devices=[]):
@@ -139,4 +142,5 @@ def _random(spec: str) -> Any:
             return ResNet(name, stem_kind="small" if small else "standard")
         if vit := BARE.match(name):
             return ViT(vit[1], int(vit[2] or 16), int(vit[3] or 224))
+        require_network(spec, name)
         return TimmFeatures(name, pretrained=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,23 +11,11 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from pretrain.inputs import ImageInput, Input, channels_of
+from pretrain.timm_networks import create, timm_module
 
 LARGEST_PATCH, LARGEST_SIDE = 64, 256  # pixels; patches in a row: what a file asks for is not just allocated
 SIZES = ("vit_tiny", "vit_small", "vit_base")
 BARE = re.compile(r"^(vit_(?:tiny|small|base))(?:_patch(\d+)_(\d+))?$")
-
-
-def timm_module() -> Any:
-    """timm, an optional extra.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError("transformers need timm: pip install 'vidtrack[timm]'.") from error
-    return timm
 
 
 class ViT(ImageInput):
@@ -123,32 +112,23 @@ class TimmFeatures(ImageInput):
     Args:
         name: timm's name, such as "resnet50.a1_in1k" or "vit_small_patch16_224.dino".
         pretrained: whether to load timm's weights (they are fetched once) or to leave random ones.
+        path: a checkpoint with other weights, see `pretrain.timm_networks.create`.
 
     Raises:
-        InputError: timm is missing, has no such network, it gives no feature maps, or its weights can't be
-            had.
+        InputError: timm is missing, it gives no feature maps of this network, or the weights can't be had
+            or don't fit.
     """
 
-    def __init__(self, name: str, pretrained: bool = True) -> None:
-        timm = timm_module()
+    def __init__(self, name: str, pretrained: bool = True, path: Path | None = None) -> None:
         options: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {})
-        self_net: Any = None
-        for option in options:
-            try:
-                self_net = timm.create_model(name, pretrained=pretrained, num_classes=0, **option)
-                break
-            except TypeError:  # an option that this family doesn't have
-                continue
-            except Exception as error:  # timm, its hub client and its transport have errors of their own
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise InputError(f"timm:{name} can't be built ({reason}).") from error
-        if self_net is None or not hasattr(self_net, "forward_intermediates"):
+        net: Any = create(name, pretrained, path, options)[0]
+        if not hasattr(net, "forward_intermediates"):
             raise InputError(f"timm:{name} gives no feature maps.")
-        config = self_net.pretrained_cfg
+        config = net.pretrained_cfg
         super().__init__("rgb", config["mean"], config["std"])
-        self.arch, self.net = f"timm:{name}", self_net
-        info = self_net.feature_info
-        word = "block" if hasattr(self_net, "blocks") else "layer"
+        self.arch, self.net = f"timm:{name}", net
+        info = net.feature_info
+        word = "block" if hasattr(net, "blocks") else "layer"
         names = [f"{word}{number + 1}" for number in range(len(info))]
         self.channels = {key: int(entry["num_chs"]) for key, entry in zip(names, info, strict=True)}
         self.strides = {key: int(entry["reduction"]) for key, entry in zip(names, info, strict=True)}

@@ -21,8 +21,8 @@ METHODS = {
 }
 
 
-def method_class(name: str) -> Any:
-    """The class of a method, a subclass of `pretrain.methods.base.Method`.
+def require_method(name: str) -> None:
+    """Check a name, without loading anything heavy.
 
     Raises:
         InputError: there is no method of that name; the nearest is named.
@@ -31,4 +31,13 @@ def method_class(name: str) -> Any:
         near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(METHODS)}."
         raise InputError(f"there is no method {name!r}; {hint}")
+
+
+def method_class(name: str) -> Any:
+    """The class of a method, a subclass of `pretrain.methods.base.Method`.
+
+    Raises:
+        InputError: see `require_method`.
+    """
+    require_method(name)
     return getattr(import_module(f"pretrain.methods.{name}"), METHODS[name])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pretrain.errors import InputError
 from pretrain.masking import take
-from pretrain.vit import timm_module
+from pretrain.timm_networks import timm_module
 
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:

@@ -112,6 +112,7 @@ def test_names_that_timm_has_not() -> None:
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    for make in (lambda: ViT("vit_tiny", 16, 32), lambda: TimmFeatures("test_vit", pretrained=False)):
-        with pytest.raises(InputError, match=r"transformers need timm: pip install 'vidtrack\[timm\]'"):
-            make()
+    with pytest.raises(InputError, match=r"transformers need timm: pip install 'vidtrack\[timm\]'"):
+        ViT("vit_tiny", 16, 32)
+    with pytest.raises(InputError, match=r"timm:test_vit needs timm: pip install 'vidtrack\[timm\]'"):
+        TimmFeatures("test_vit", pretrained=False)

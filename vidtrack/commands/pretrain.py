@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pretrain.errors import InputError
-from pretrain.methods import METHODS
+from pretrain.methods import METHODS, require_method
 from vidtrack.commands.shared import GO_ON, Device, Overwrite, Quiet, Threads, told, warn
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def pretrain(
 ) -> None:
     """Learn a backbone from images without labels; the same command continues a stopped run."""
     with told(GO_ON):
+        require_method(method)
+        settings = _settings(method, config, overrides or [])  # mistakes first: what follows is heavy
         import torch
 
         from pretrain.run import pretrain as run
@@ -45,7 +47,6 @@ def pretrain(
         first = int(os.environ.get("RANK", "0")) == 0  # of the processes that torchrun starts, one talks
         if threads is not None:
             torch.set_num_threads(threads)
-        settings = _settings(method, config, overrides or [])
         kept: list[ImageSet] = []
 
         def read(wanted: Data) -> ImageSet:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from timm.models import resnet
 from torch import Tensor, nn
 
 from pretrain.backbones import IMAGENET_MEAN, IMAGENET_STD
-from pretrain.checkpoint import read_checkpoint, require_finite
 from pretrain.errors import InputError
+from pretrain.timm_networks import create, first_line
 
-WRAPPERS = ("state_dict", "model", "teacher", "student", "network")
-PREFIX = re.compile(r"(module|backbone|model|encoder|base_encoder|encoder_q|trunk)\.")
+# Transformers for images of any size, other networks that check the size, and the rest.
+CHOICES: tuple[dict[str, Any], ...] = (
+    {"dynamic_img_size": True, "dynamic_img_pad": True},
+    {"strict_img_size": False},
+    {},
+)
 PROBE = (11, 13)  # cells of the trial image: no network's own size
 
 
@@ -56,10 +56,8 @@ class TimmBackbone(nn.Module):
     def __init__(self, name: str, pretrained: bool = False, path: Path | None = None) -> None:
         super().__init__()
         self.name = name
-        state = None if path is None else read_checkpoint(path, WRAPPERS)[0]
-        self.model, self.transformer = _create(name, pretrained and path is None)
-        if state is not None and path is not None:
-            _load(self.model, name, state, path)
+        self.model, choice = create(name, pretrained, path, CHOICES)
+        self.transformer = choice == 0
         config: Mapping[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         mean, std = config.get("mean") or IMAGENET_MEAN, config.get("std") or IMAGENET_STD
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
@@ -94,33 +92,13 @@ class TimmBackbone(nn.Module):
         except Exception as error:  # each family refuses foreign sizes in its own way
             size = f"{image.shape[3]} x {image.shape[2]}"
             raise InputError(
-                f"timm:{self.name} can't track: it refuses an image of {size} pixels ({_first_line(error)})."
+                f"timm:{self.name} can't track: it refuses an image of {size} pixels ({first_line(error)})."
             ) from error
         if shape[2:] != PROBE:
             raise InputError(
                 f"timm:{self.name} can't track: its features are not a grid of {self.stride}-pixel cells."
             )
         return shape[1]
-
-
-def _create(name: str, pretrained: bool) -> tuple[nn.Module, bool]:
-    """The network without its classifier, and whether it is a transformer for images of any size."""
-    dynamic: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
-    choices: tuple[dict[str, Any], ...] = (dynamic, {"strict_img_size": False}, {})
-    for options in choices:
-        try:
-            model: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
-        except TypeError:  # an option that this family doesn't have
-            continue
-        except Exception as error:  # timm, its hub client and its transport have errors of their own
-            if not pretrained:
-                raise InputError(f"timm:{name} can't be built ({_first_line(error)}).") from error
-            raise InputError(
-                f"timm:{name}: its weights can't be fetched ({_first_line(error)}); "
-                f"download them elsewhere and give timm:{name}@PATH."
-            ) from error
-        return model, options is dynamic
-    raise InputError(f"timm:{name} can't be built without its classifier.")
 
 
 def _patch(model: nn.Module, name: str) -> int:
@@ -161,40 +139,3 @@ def _keep_layer3_resolution(model: resnet.ResNet) -> bool:
             if isinstance(child, nn.AvgPool2d):
                 setattr(module, child_name, nn.Identity())
     return True
-
-
-def _load(model: nn.Module, name: str, state: dict[str, Tensor], path: Path) -> None:
-    """Load the tensors of a checkpoint; every tensor of the network must be in it."""
-    own = model.state_dict()
-    state = _strip(state, own)
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    try:
-        if convert is not None:  # the authors' names to timm's; position embeddings to the model's grid
-            state = convert(state, model)
-        missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-        wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
-    except (KeyError, RuntimeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{path} doesn't fit {name} ({_first_line(error)}).") from error
-    if missing or wrong:
-        raise InputError(
-            f"{path} doesn't fit {name}: {len(missing)} tensors missing, {len(wrong)} of another shape "
-            f"(first: {(missing + wrong)[0]})."
-        )
-    kept = {key: state[key] for key in own if key in state}
-    require_finite(kept, path)
-    model.load_state_dict(kept, strict=False)
-
-
-def _strip(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove prefixes that a good part of the tensors has: heads and second encoders may lack it."""
-    while True:
-        counted = Counter(found[0] for key in state if (found := PREFIX.match(key)))
-        prefix, count = counted.most_common(1)[0] if counted else ("", 0)
-        if 3 * count < len(state) or not count or any(key.startswith(prefix) for key in own):
-            return state
-        state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -6,7 +6,6 @@ what it sees of them, and the normalisation, are its own.
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pretrain.checkpoint import require_finite
 from pretrain.errors import InputError
 from pretrain.inputs import Input
 from pretrain.pair import Pair
+from pretrain.timm_networks import require_network, split_path
 from pretrain.vit import SIZES, ViT
 from pretrain.weights import read_weights
 
@@ -173,11 +173,8 @@ def timm_trunk(spec: str) -> nn.Module:
     Raises:
         InputError: timm is not installed, it knows no such network, or its weights can't be had.
     """
-    rest = spec.partition(":")[2]
-    name, _, path = rest.partition("@")
-    if "@" in rest and not Path(path).is_file():
-        raise InputError(f"{spec}: there is no checkpoint {path!r}; give timm:NAME or timm:NAME@PATH.")
-    return timm_backbone(spec, name, path=Path(path) if path else None, pretrained=True)
+    name, path = split_path(spec, spec.partition(":")[2])
+    return timm_backbone(spec, name, path=path, pretrained=True)
 
 
 def timm_backbone(spec: str, name: str, **weights: Any) -> nn.Module:
@@ -186,16 +183,9 @@ def timm_backbone(spec: str, name: str, **weights: Any) -> nn.Module:
     Raises:
         InputError: see `timm_trunk`.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(f"{spec} needs timm: pip install 'vidtrack[timm]'.") from error
+    require_network(spec, name)
     from vidtrack.model.timm_backbone import TimmBackbone
 
-    if not name or not timm.is_model(name):
-        near = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() names all."
-        raise InputError(f"{spec}: timm {timm.__version__} knows no network {name!r}; {hint}")
     return TimmBackbone(name, **weights)
 
 
