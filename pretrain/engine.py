@@ -72,6 +72,16 @@ def cosine_warmup(step: int, settings: Optimizer) -> float:
     return settings.final_ratio + (1 - settings.final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def all_warm_up(settings: Optimizer) -> list[str]:
+    """A sentence where a run ends before it has learned at its learning rate."""
+    if settings.steps > settings.warmup_steps:
+        return []
+    return [
+        f"the whole run is warm-up (optimizer.steps={settings.steps}, optimizer.warmup_steps="
+        f"{settings.warmup_steps}): its learning rate stays low; set optimizer.warmup_steps lower"
+    ]
+
+
 def make_optimizer(
     module: torch.nn.Module, settings: Optimizer, groups: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:

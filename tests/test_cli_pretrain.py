@@ -81,7 +81,7 @@ def test_interrupted_and_resumed(here: Path, capsys: pytest.CaptureFixture[str])
     assert "loss" in shown and "images/s" in shown
     assert run(*command) == 0
     shown, errors = capsys.readouterr()
-    assert "Warning: broken.jpg was skipped" in errors
+    assert "Warning: broken.jpg was skipped" in errors and "warm-up" not in errors
     assert "run/backbone.safetensors: 24 steps done; run/report.html shows" in shown
     assert "vidtrack probe run --data" in shown
     assert "vidtrack benchmark davis --data DAVIS --tracker run/backbone.safetensors" in shown
@@ -115,7 +115,8 @@ def test_a_video_is_a_source_of_images(here: Path, capsys: pytest.CaptureFixture
             writer.write(rng.integers(0, 255, (4, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1))
     command = arguments("run", "data.rate=4", "data.cache=frames", data="a.mp4", steps=1)
     assert run(*command, "--threads", "1") == 0
-    assert "decoded 1 of 1 files" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "decoded 1 of 1 files" in told and "Warning: the whole run is warm-up (optimizer.steps=1," in told
     assert len(list((here / "frames").glob("*.npy"))) == 1
     assert load_method(here / "run")[1].data.rate == 4
 

@@ -71,7 +71,11 @@ def test_the_default_config_can_go_on_from_a_tracker() -> None:
         (["transfer.rate_decay=0.5"], "settings of transfer are for a pretrained start"),
         (["transfer.freeze=2", "model.backbone=timm:resnet18"], None),
         (["transfer.freeze=2", "tracker=default"], None),
-        (["optimizer.steps=3"], None),
+        (["optimizer.steps=101"], None),
+        (
+            ["optimizer.steps=100"],
+            "the whole run is warm-up (optimizer.steps=100, optimizer.warmup_steps=100)",
+        ),
     ],
 )
 def test_settings_without_effect_are_told(overrides: list[str], words: str | None) -> None:

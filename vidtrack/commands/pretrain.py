@@ -39,6 +39,7 @@ def pretrain(
         settings = _settings(method, config, overrides or [])  # mistakes first: what follows is heavy
         import torch
 
+        from pretrain.engine import all_warm_up
         from pretrain.run import pretrain as run
         from vidtrack.learn.stills import read_data
         from vidtrack.progress import training_progress
@@ -47,6 +48,8 @@ def pretrain(
         first = int(os.environ.get("RANK", "0")) == 0  # of the processes that torchrun starts, one talks
         if threads is not None:
             torch.set_num_threads(threads)
+        if first:
+            warn(all_warm_up(settings.optimizer))
         kept: list[ImageSet] = []
 
         def read(wanted: Data) -> ImageSet:

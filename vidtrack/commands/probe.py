@@ -21,7 +21,8 @@ def probe(
         list[str],
         typer.Argument(
             metavar="CKPT",
-            help="Backbone file, folder of a run, checkpoint of a ResNet, random:resnet18 or timm:NAME.",
+            help="Backbone file, folder of a run, checkpoint of a ResNet, timm:NAME, timm:NAME@FILE, or "
+            "random:resnet18 (random:resnet18-small is the floor of runs at up to 64 pixels).",
         ),
     ],
     data: Annotated[

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pretrain.config import Config
 from pretrain.ema import Ema
-from pretrain.engine import Engine, Optimizer
+from pretrain.engine import Engine, Optimizer, all_warm_up
 from vidtrack.learn.clips import Clips
 from vidtrack.learn.index.settings import Index
 from vidtrack.learn.objectives.anchors import Anchors
@@ -70,7 +70,7 @@ class TrackConfig(Config):
 
 def without_effect(config: TrackConfig) -> list[str]:
     """Sentences on what a config sets in vain, or against its purpose."""
-    found = []
+    found = all_warm_up(config.optimizer)
     for name in get_args(Name):
         if name not in config.objectives and (section := getattr(config, name)) != type(section)():
             learned = ", ".join(config.objectives)
