@@ -151,3 +151,27 @@ def test_reading_is_the_weighted_mean() -> None:
         ]
     )
     torch.testing.assert_close(read(pointers, values), expected)
+
+
+def test_products_have_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN compiles a product for each combination of sizes and strides, and keeps it for ever."""
+    seen: list[tuple[torch.Size, tuple[int, ...]]] = []
+    multiply = torch.mm
+
+    def noted(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+        seen.append((out.shape, out.stride()))
+        return multiply(a, b, out=out)
+
+    monkeypatch.setattr(torch, "mm", noted)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        query, *memory = embeddings(4, 33, 45)
+        valid = torch.zeros(33, 45, dtype=torch.bool)
+        valid[3:29, 4:41] = True
+        topk(query, [as_keys(memory[0], 6), *(as_keys(frame, 6, valid) for frame in memory[1:])], 6, 4, 0.05)
+    finally:
+        torch.set_num_threads(threads)
+    shapes, strides = {shape for shape, _ in seen}, {stride for _, stride in seen}
+    assert len(seen) > 60 and 4 < len(shapes) <= (20 // 4) ** 2  # windows of 20 cells, cut at multiples of 4
+    assert len(strides) == 1

@@ -106,7 +106,8 @@ class Search:
             self._local.keys = self.query.new_empty(self.side**2 * self.depth)
             self._local.scores = self.query.new_empty(TILE * TILE * len(self.memory) * self.side**2)
         own = self._local.keys[: keys * self.depth].view(keys, self.depth)
-        return own, self._local.scores[: TILE * TILE * scores].view(TILE * TILE, scores)
+        # Lines of one length: oneDNN compiles, and keeps, a product for each distance between the lines.
+        return own, self._local.scores.view(TILE * TILE, -1)[:, :scores]
 
     def _select(self, scores: Tensor, blocks: list[Block]) -> tuple[Tensor, Tensor]:
         """The k best of scores `[64, n]`, and their memory cells."""
