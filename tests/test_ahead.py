@@ -15,6 +15,7 @@ from torch import Tensor
 from vidtrack.ahead import EmbedAhead
 from vidtrack.given import DIRECTIONS, Direction
 from vidtrack.labels import Boxes, Keypoints, Masks
+from vidtrack.pointers.threads import in_threads
 from vidtrack.tracker import Tracker, load
 from vidtrack.video import save_png
 
@@ -71,10 +72,13 @@ def test_threads_are_shared_and_given_back() -> None:
     ahead = EmbedAhead(embed, CPU)
     with pytest.raises(RuntimeError), ahead.sharing():
         here = torch.get_num_threads()
+        found = in_threads(lambda part: threading.current_thread(), range(50), CPU)
+        assert threading.current_thread() not in found
+        seen["pool"] = {thread.name.rpartition("_")[0] for thread in found}
         ahead.submit(0, IMAGE, None)
         ahead.take(0)
         raise RuntimeError
-    assert (here, seen["there"]) == (3, 2)
+    assert (here, seen["there"], seen["pool"]) == (3, 2, {"pointers"})
     assert seen["thread"] is not threading.current_thread()
     assert torch.get_num_threads() == 5
     ahead.close()

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidtrack.pointers.threads import threads_wanted
+
 Embed = Callable[[int, np.ndarray, Tensor | None], Tensor]  # frame number, image, region to embedding
 
 
@@ -51,13 +53,18 @@ class EmbedAhead:
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Inside, this thread leaves the network its share of the cores."""
+        """Inside, this thread leaves the network its share of the cores; the search of pointers takes all.
+
+        A network in 8-bit integers is done long before the search is, which would leave its cores idle; its
+        threads outnumber the cores as long as both run, and what runs on torch's own threads would suffer.
+        """
         if not self.on:
             yield
             return
         torch.set_num_threads(self._all - self._own)
         try:
-            yield
+            with threads_wanted(self._all):
+                yield
         finally:
             torch.set_num_threads(self._all)
 

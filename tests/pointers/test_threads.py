@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from vidtrack.pointers.threads import in_threads
+from vidtrack.pointers.threads import in_threads, threads_wanted
 
 CPU = torch.device("cpu")
 
@@ -29,6 +29,20 @@ def test_order_and_thread_count(threads: int) -> None:
         thread.start()
         thread.join()
         assert later == [threads]  # threads that begin later are not slowed down
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_more_threads_than_torch_uses() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        both = threading.Barrier(2)  # each part waits for another one beside it
+        with threads_wanted(2):
+            assert in_threads(lambda part: both.wait(60) >= 0, range(4), CPU) == [True] * 4
+        assert torch.get_num_threads() == 1
+        here = threading.current_thread()
+        assert in_threads(lambda part: threading.current_thread() is here, range(2), CPU) == [True] * 2
     finally:
         torch.set_num_threads(before)
 

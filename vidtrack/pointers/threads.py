@@ -1,12 +1,14 @@
-"""Work on independent parts in as many threads as torch uses, one torch thread each.
+"""Work on independent parts in as many threads as torch uses, or as are wanted, one torch thread each.
 
 Small operations on a tile scale badly inside torch: two tiles side by side, each in its own thread, do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TypeVar
 
@@ -16,9 +18,23 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+_wanted: ContextVar[int | None] = ContextVar("threads of in_threads", default=None)
+
+
+@contextmanager
+def threads_wanted(count: int) -> Iterator[None]:
+    """Inside, and in this thread, `in_threads` uses so many threads, however many torch uses."""
+    token = _wanted.set(count)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
 def in_threads(work: Callable[[A], B], parts: Iterable[A], device: torch.device) -> list[B]:
     """`[work(part) for part in parts]`, in threads on a CPU; gradients are not recorded."""
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = _wanted.get() or before
     if device.type != "cpu" or threads == 1:
         with torch.inference_mode():
             return [work(part) for part in parts]
@@ -35,7 +51,7 @@ def in_threads(work: Callable[[A], B], parts: Iterable[A], device: torch.device)
         return list(_pool(threads).map(one, parts))
     finally:
         if changed:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=1)
