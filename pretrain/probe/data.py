@@ -180,14 +180,14 @@ def _take(images: ImageSet, places: np.ndarray) -> ImageSet:
 
 
 def _one_sided(train: ImageSet, test: ImageSet, split: str) -> list[str]:
-    """Sentences on the classes of which only one of the two sets has images."""
+    """Sentences on the classes of which only one set has images; a limit may have left out the others."""
     notes = []
     pairs = ((train, test, "train", split), (test, train, split, "train"))
     for has, lacks, where, elsewhere in pairs:
         if names := sorted({*has.classes} - {*lacks.classes}):
             listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ".")
             kind = "class has" if len(names) == 1 else "classes have"
-            notes.append(f"{len(names)} {kind} images in {where}/, but none in {elsewhere}/: {listed}")
+            notes.append(f"{len(names)} {kind} images from {where}/, but none from {elsewhere}/: {listed}")
     return notes
 
 

@@ -74,8 +74,8 @@ def test_classes_that_a_set_lacks_keep_their_numbers(tmp_path: Path) -> None:
     assert found.train.classes == ("cat", "dog", "owl")
     assert found.notes == [
         "4 images of test/ are the test set.",
-        "1 class has images in train/, but none in test/: cat.",
-        "1 class has images in test/, but none in train/: dog.",
+        "1 class has images from train/, but none from test/: cat.",
+        "1 class has images from test/, but none from train/: dog.",
     ]
 
 
@@ -86,7 +86,7 @@ def test_of_many_classes_without_a_counterpart_some_are_named(tmp_path: Path) ->
         (tmp_path / "train" / "cat").rename(tmp_path / "train" / f"bird{n}")
     found = labelled(tmp_path)
     assert found.notes[1:] == [
-        "7 classes have images in train/, but none in val/: bird0, bird1, bird2, bird3, bird4, ..."
+        "7 classes have images from train/, but none from val/: bird0, bird1, bird2, bird3, bird4, ..."
     ]
     assert len(found.train.classes) == 8
 
