@@ -314,7 +314,10 @@ def test_a_cut_file(tmp_path, encode, moving, monkeypatch, name):
     front = {"movflags": "faststart"} if name == "a.mp4" else {}
     options = {} if codec == "gif" else {"x264-params": X264}
     path = encode(tmp_path / name, codec, pix_fmt, moving, options=options, container=front)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    # x264 doesn't give the same bytes each time; after a whole packet of MPEG-TS nothing tells that more was
+    # there.
+    packets = path.stat().st_size * 3 // 4 // 188
+    path.write_bytes(path.read_bytes()[: 188 * packets + 94])
     expected = from_beginning(path, monkeypatch)
     assert 20 < len(expected) < 40
     warnings: list[str] = []
