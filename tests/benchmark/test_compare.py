@@ -318,6 +318,8 @@ def test_what_two_rows_were_made_with_is_told(run, tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(results))
     sentence = 'A and B differ in propagation.size (640 and 480), vidtrack ("0.2" and "0.3").'
     assert run("a.json", "b.json")[1].splitlines()[-2] == sentence
+    b["rows"][0]["settings"]["tracker"] = "a"  # the same name, and other weights
+    assert compare(a, b).settings["weights"] == ("x", "y")
     assert compare(a, a).settings == {} and "differ in" not in run("a.json", "a.json")[1]
 
 

@@ -149,6 +149,9 @@ def compare(
     if key is not None and key not in a["keys"]:
         raise InputError(f"There is no score {key}: choose one of {', '.join(a['keys'])}.")
     common = [name for name in first["sequences"] if name in second["sequences"]]
+    settings = _unequal(_made_with(a, first), _made_with(b, second))
+    if settings.pop("tracker", None):  # their names say that
+        settings.pop("weights", None)
     differences = []
     for one in [key] if key is not None else a["keys"]:
         pairs = {n: tuple(row["sequences"][n]["scores"].get(one) for row in (first, second)) for n in common}
@@ -160,7 +163,7 @@ def compare(
         differences=tuple(differences),
         only_a=tuple(name for name in first["sequences"] if name not in second["sequences"]),
         only_b=tuple(name for name in second["sequences"] if name not in first["sequences"]),
-        settings=_unequal(_made_with(a, first), _made_with(b, second)),
+        settings=settings,
         samples=samples,
         seed=seed,
     )
@@ -283,7 +286,7 @@ def _row(results: dict[str, Any], name: str | None, which: str) -> dict[str, Any
 
 
 def _made_with(results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """Settings and versions of a row, `propagation.size` and the like; its name says which tracker it is."""
+    """Settings and versions of a row, by names such as `propagation.size`."""
     left = {"settings": row.get("settings"), "versions": results.get("versions")}
     flat: dict[str, Any] = {}
     while left:
@@ -292,7 +295,7 @@ def _made_with(results: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
             left |= {f"{name}.{key}": value[key] for key in value}
         else:
             flat[name.removeprefix("settings.").removeprefix("versions.")] = value
-    return {name: flat[name] for name in sorted(flat) if name not in ("tracker", "weights")}
+    return {name: flat[name] for name in sorted(flat)}
 
 
 def _unequal(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -52,9 +52,8 @@ def notes(table: Mapping[str, Any]) -> list[str]:
     """Sentences without which a table would be misread."""
     if sum(bool(row.get("swept")) for row in table["rows"]) < 2:
         return []
-    return [
-        "Rows of a sweep share embeddings: the time of these is in frames/s of the row alone that ran first."
-    ]
+    shared = "Rows of a sweep share embeddings where they can"
+    return [f"{shared}: their time is in frames/s of the row that made them."]
 
 
 def write(folder: Path, table: Mapping[str, Any], folders: Iterable[str]) -> None:
