@@ -39,11 +39,13 @@ def shortened(method: str, share: float) -> list[str]:
 def tracking(tracker: Path, out: Path, data: Path, log: Path) -> dict[str, float]:
     """J&F, J and F of a tracker or frozen backbone on DAVIS-2016-dev; what OUT has is not done again.
 
-    Pointers are the plain ones of the literature: what is compared is features.
+    Pointers are the plain ones of the literature, and numbers are float32 on every machine: what is compared
+    is features.
     """
     if not (out / "results.json").is_file():
         words = ["benchmark", "davis", "--data", str(data / "DAVIS-2016-dev"), "--year", "2016"]
         words += ["--split", "dev", "--bijective", "0", "--annotated", "0"]
+        words += ["--precision", "float32"]
         call([*words, "--tracker", str(tracker), "--out", str(out), "--quiet"], log)
     results = json.loads((out / "results.json").read_text())
     return {name: results[f"{name}-Mean"] for name in ("J&F", "J", "F")}
