@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from pretrain.backbones import build, save_backbone
 from pretrain.errors import InputError
 from vidtrack.learn.frames import build_cache, sampled_frames, segments, shares
+from vidtrack.learn.module import ColorizerTraining
 from vidtrack.learn.settings import Data, TrackConfig
 from vidtrack.learn.train import train
 from vidtrack.model.embedder import NetworkEmbedder
@@ -89,6 +90,26 @@ def test_the_time_is_told_before_and_changes_nothing(videos: Path, tmp_path: Pat
     assert any(line.startswith("about ") and "for 4 steps" in line for line in told)
     one, two = (load_file(tmp_path / run / "tracker.safetensors") for run in ("silent", "told"))
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_frozen_stages_stay_as_they_are_in_a_run(videos: Path, tmp_path: Path) -> None:
+    frozen = config(transfer={"freeze": 2}, ema={"decay": 0.5})
+    torch.manual_seed(frozen.seed)
+    before = ColorizerTraining(frozen).best().state_dict()
+    train(videos, frozen, tmp_path / "run", device="cpu")
+    after = load_file(tmp_path / "run" / "tracker.safetensors")
+    names = ("backbone.conv1", "backbone.bn1", "backbone.layer1")
+    for key, value in before.items():
+        if "num_batches" not in key:
+            same = torch.equal(value.to(after[key].dtype), after[key])
+            assert same or not key.startswith(names), key
+    assert any(not torch.equal(before[key], after[key]) for key in before if "layer2.0.bn1.running" in key)
+
+
+def test_batch_norms_of_any_backbone_learn() -> None:
+    pytest.importorskip("timm")
+    module = ColorizerTraining(config(model={"backbone": "random:resnet10t", "head": [16, 8]}))
+    assert all(part.training for part in module.model.modules())
 
 
 def test_a_run_goes_on_from_a_tracker(videos: Path, tmp_path: Path) -> None:

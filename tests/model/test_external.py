@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from pretrain.backbones import build
 from pretrain.errors import InputError
 from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.external import ExternalEmbedder, load_external, load_foreign
+from vidtrack.model.tracker_file import load_tracker, save_tracker
 
 timm = pytest.importorskip("timm", reason="needs timm: pip install 'vidtrack[timm]'")
 from vidtrack.model.timm_backbone import TimmBackbone  # noqa: E402 (imports timm)
@@ -65,6 +67,32 @@ def test_unit_vectors_for_any_size(name: str, stride: int, channels: int) -> Non
         assert found.dtype == embedder.dtype
         torch.testing.assert_close(found.float().norm(dim=-1), torch.ones(grid), atol=0.01, rtol=0)
         assert float(found.float().std(dim=(0, 1)).max()) > 1e-3  # cells differ
+
+
+@pytest.mark.parametrize(
+    "name", [CNN, "convnext_atto", "mobilenetv3_small_050", "vit_base_patch32_siglip_256"]
+)
+def test_what_lies_behind_the_map_is_cut_off(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = VideoColorizer(Model(backbone=f"random:{name}", head=(16, 8)))
+    trunk: Any = network.backbone
+    whole = timm.create_model(name, num_classes=0)
+    assert trunk.cut and trunk.cut == {f"model.{key}" for key in whole.state_dict()} - set(trunk.state_dict())
+    image = torch.rand(2, 3, 2 * trunk.stride, 3 * trunk.stride)
+    network(image).square().sum().backward()
+    assert [key for key, p in trunk.named_parameters() if p.grad is None] == []
+    path = tmp_path / "tracker.safetensors"
+    save_tracker(path, network, {}, {})
+    with safe_open(path, "pt") as file:  # a file of before it was cut off
+        metadata, state = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert not {key.removeprefix("backbone.") for key in state} & trunk.cut
+    rest = {f"backbone.{key}": whole.state_dict()[key.removeprefix("model.")] for key in trunk.cut}
+    save_file(state | rest, tmp_path / "old.safetensors", metadata=metadata)
+    loaded = load_tracker(tmp_path / "old.safetensors").model.state_dict()
+    assert loaded.keys() == network.state_dict().keys()
+    torch.testing.assert_close(
+        loaded["head.0.weight"], network.state_dict()["head.0.weight"], atol=0.01, rtol=0.01
+    )
 
 
 def test_a_transformer_at_its_own_size_gives_its_patch_tokens() -> None:
@@ -135,8 +163,8 @@ def test_a_resnet_of_timm_is_our_layer3(tmp_path: Path) -> None:
     ],
 )
 def test_local_checkpoints(tmp_path: Path, name: str, wrap: str | None, prefix: str, suffix: str) -> None:
-    network = TimmBackbone(name)
-    state = {prefix + key: value for key, value in network.model.state_dict().items()}
+    whole = timm.create_model(name, num_classes=0).state_dict()
+    state = {prefix + key: value for key, value in whole.items()}
     state["head.last_layer.weight"] = torch.zeros(3)  # what comes beside the backbone
     path = tmp_path / f"net{suffix}"
     if suffix == ".safetensors":
@@ -144,8 +172,8 @@ def test_local_checkpoints(tmp_path: Path, name: str, wrap: str | None, prefix: 
     else:
         torch.save({wrap: state, "student": {}, "epoch": 3} if wrap else state, path)
     again = load_external(f"timm:{name}@{path}", CPU)
-    for key, value in network.model.state_dict().items():
-        torch.testing.assert_close(again.network.model.state_dict()[key], value.to(again.dtype))  # type: ignore[union-attr]
+    for key, value in again.network.model.state_dict().items():  # type: ignore[union-attr]
+        torch.testing.assert_close(value, whole[key].to(again.dtype))
 
 
 def test_a_checkpoint_of_another_resolution_fits(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from pretrain.backbones import save_backbone
 from pretrain.catalogue import Backbone, make_backbone
+from pretrain.errors import InputError
 from vidtrack.model.stages import stages
 from vidtrack.model.trunk import last_map, make_trunk
 
@@ -30,8 +31,8 @@ KINDS = [
     ("resnet50", 4),
     ("pair", 4),
     ("vit_tiny", 13),
-    ("resnet10t", 5),
-    ("convnext_femto", 14),
+    ("resnet10t", 4),
+    ("convnext_femto", 5),
 ]
 
 
@@ -63,6 +64,12 @@ def test_stages_in_evaluation_mode_keep_their_statistics(kind: str, tmp_path: Pa
             changed = bool((module.running_mean != 0).any())  # type: ignore[union-attr]
             assert not (changed and id(module) in norms)
     assert any(bool((m.running_mean != 0).any()) for m in trunk.modules() if isinstance(m, nn.BatchNorm2d))  # type: ignore[union-attr]
+
+
+def test_a_network_whose_stages_timm_does_not_tell() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(InputError, match="doesn't say what the stages of poolformer_s12 are"):
+        stages(make_trunk("random:poolformer_s12"))
 
 
 def test_the_order_is_from_the_input_on(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class ColorizerTraining(L.LightningModule):
         self.config = config
         start = None if config.tracker is None else read_start(config.tracker, config.model)
         self.began_from = None if start is None else start.training
-        self.model = VideoColorizer(config.model) if start is None else start.model.train()
+        self.model = VideoColorizer(config.model) if start is None else start.model
         if world_size() > 1:
             sync_batch_norm(self.model)
         self.frozen = frozen_modules(self.model, config.transfer)
@@ -58,6 +58,7 @@ class ColorizerTraining(L.LightningModule):
                 if name in config.objectives
             }
         )
+        self.train()  # Lightning leaves modes as they are
 
     def prepare(self, videos: list[np.ndarray]) -> None:
         """Let the objectives take statistics of the videos, before the first step; checkpoints keep them."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from pretrain.backbones import ResNet
+from pretrain.errors import InputError
 from vidtrack.model.trunk import Halves, Tokens
 
 
@@ -30,6 +31,9 @@ def stages(trunk: nn.Module) -> list[Stage]:
     - ResNets: the first convolution with its norm, then each layer; of half-networks both together.
     - ViTs: the embedding of patches with positions, then each block, the last with the final norm.
     - Networks of timm: as timm itself groups them for layer-wise learning rates.
+
+    Raises:
+        InputError: timm doesn't say how it groups this network.
     """
     if isinstance(trunk, ResNet):
         parts: list[list[nn.Module]] = [[trunk.conv1, trunk.bn1]]
@@ -54,6 +58,11 @@ def _of_timm(trunk: Any) -> list[Stage]:
     from timm.models import group_parameters
 
     model: nn.Module = trunk.model
+    if not hasattr(model, "group_matcher"):
+        raise InputError(
+            f"timm doesn't say what the stages of {trunk.name} are: it can be trained as a whole alone, "
+            "without transfer.* or adapt."
+        )
     groups = group_parameters(model, model.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
     named = dict(model.named_parameters())
     made = [Stage() for _ in range(max(groups.values()) + 1)]

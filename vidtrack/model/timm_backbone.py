@@ -39,9 +39,12 @@ class TimmBackbone(nn.Module):
         path: a local checkpoint, see `pretrain.checkpoint.read_checkpoint`; prefixes of its tensors
             (`module. backbone.` ...) are removed.
 
+    What lies behind the map is cut off: it would learn nothing, and lie in each tracker file.
+
     Attributes:
         stride: pixels per cell.
         channels: number of channels.
+        cut: names of the tensors that were cut off; tracker files of vidtrack until 0.3 have them.
         foldable: whether a batch norm named like a convolution follows it: not in each family of timm.
 
     Raises:
@@ -66,6 +69,12 @@ class TimmBackbone(nn.Module):
             self.index, self.stride = 1, _patch(self.model, name)  # index 1: the last block
         else:
             self.index, self.stride = _deepest(self.model, name)
+        names = set(self.state_dict())
+        cut: Any = getattr(self.model, "prune_intermediate_layers", None)
+        if cut is not None:
+            indices = self.index if self.transformer else [self.index]
+            cut(indices, prune_norm=not self.transformer, prune_head=True)
+        self.cut = frozenset(names - set(self.state_dict()))
         self.channels = self._probe()
 
     def forward(self, images: Tensor) -> Tensor:

@@ -114,6 +114,9 @@ def load_tracker(path: Path | str) -> TrackerFile:
         raise InputError(f"{path}: {error}") from error
     except KeyError as error:
         raise InputError(f"{path} is damaged: it doesn't say the {error.args[0]} of its network.") from error
+    for name in ("backbone", "companion"):
+        for key in getattr(getattr(model, name), "cut", ()):
+            state.pop(f"{name}.{key}", None)
     load_exactly(model, state, path)
     return TrackerFile(model.eval(), record.propagation, record.training)
 
