@@ -17,7 +17,7 @@ from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.propagate.carrier import Carrier
 from vidtrack.propagate.fusion import FLOOR, decidedness
 from vidtrack.propagate.points import AGREE, CarriedPoints
-from vidtrack.propagate.propagator import Carried
+from vidtrack.propagate.propagator import Carried, from_patches
 from vidtrack.propagate.settings import Propagation
 from vidtrack.session import make_carrier
 
@@ -203,6 +203,52 @@ def test_a_pass_that_lost_an_object_does_not_take_it_from_the_other(kind: type[A
         found = carrier.fuse(*(Carried(labels, similar) for labels in pair), 0.5).labels
         assert found[3, 3, 1] > 0.7 and found[6, 6, 1] == 0
     assert carrier.fuse(Carried(there, similar), Carried(gone, similar), 0.999).labels[3, 3, 1] < 0.3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_label_at_all_is_carried(kind: type[Any]) -> None:
+    carrier = make_carrier(kind, SETTINGS, STRIDE)
+    carrier.annotate(0, scene(), FRAME, carrier.empty(FRAME))
+    found, sure = carrier.read(carrier.step(1, scene(1), IMAGE), IMAGE)
+    assert not (found.objects if kind is Masks else found.labelled.any()) and (kind is Maps or not sure)
+    carrier.annotate(2, scene(2), FRAME, labels(kind, 16))
+    assert close(step(carrier, 3, scene(3)), labels(kind, 24), NEAR[kind])
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 7, 10, 15])
+@pytest.mark.parametrize("center", [(64, 48), (67, 50), (3, 2), (125, 94)])
+def test_a_box_smaller_than_a_cell_stays(side: int, center: tuple[int, int]) -> None:
+    corners = [c + sign * side / 2 for sign in (-1, 1) for c in center]
+    given = Boxes.from_xyxy([corners])
+    carrier = start(Boxes, given, scene())
+    for index in (1, 2, 3):
+        found = step(carrier, index, scene())
+    wanted = given.xyxy.clip(0, [WIDTH, HEIGHT] * 2)
+    assert np.abs(found.xyxy - wanted).max() <= (STRIDE // 2 if side > 4 else STRIDE)
+    assert found.confidence[0] > 0.5
+
+
+def test_boxes_cover_the_cells_that_their_pixels_lie_in() -> None:
+    carrier: Any = make_carrier(Boxes, SETTINGS, STRIDE)
+    carrier.annotate(0, scene(), FRAME, Boxes.from_xyxy([(13, 7, 58, 31), (-20, 60, 6, 96)]))
+    found = carrier._propagator.memory.frames()[0].patches
+    found = from_patches(found, carrier.fine)
+    for k, (x0, y0, x1, y1) in enumerate([(13, 7, 58, 31), (0, 60, 6, 96)], start=1):
+        filled = torch.zeros(1, 1, HEIGHT, WIDTH)
+        filled[..., y0:y1, x0:x1] = 1
+        wanted = F.avg_pool2d(filled, STRIDE // carrier.fine)[0, 0]
+        torch.testing.assert_close(found[..., k], wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_values_beside_a_hole_are_not_mixed_with_it(refine: bool) -> None:
+    values = np.full((*FRAME, 2), (100, -4), np.float32)
+    values[:, WIDTH // 2 :] = np.nan
+    carrier = make_carrier(Maps, SETTINGS.model_copy(update={"refine": refine}), STRIDE)
+    carrier.annotate(0, scene(), FRAME, Maps(values))
+    found = step(carrier, 1, scene())
+    assert found.labelled[:, : WIDTH // 2].all() and not found.labelled[:, WIDTH // 2 + STRIDE :].any()
+    np.testing.assert_allclose(found.values[found.labelled], [[100, -4]] * found.labelled.sum(), rtol=1e-3)
 
 
 def test_decidedness() -> None:

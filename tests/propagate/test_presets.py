@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pretrain.errors import InputError
+from vidtrack.labels import Keypoints
+from vidtrack.propagate.preset_carriers import PresetPointCarrier
 from vidtrack.propagate.preset_maps import heat_maps, peaks, read_out, to_label_map
 from vidtrack.propagate.presets import TILE, VARIANTS, PresetPropagator
+from vidtrack.propagate.settings import Propagation
 
 PRESETS = ("crw", "dino", "vfs")
 
@@ -148,6 +151,16 @@ def test_only_crw_searches_the_first_frame_everywhere() -> None:
         found[preset] = float(propagator.step(1, moved)[0, 30:35, 1].mean())
     assert found["crw"] == 1
     assert found["dino"] == found["vfs"] == 0
+
+
+def test_each_keypoint_is_told_its_own_confidence() -> None:
+    carrier = PresetPointCarrier(Propagation(preset="crw", size=None, context=(1,)), 8)
+    frames = video(2, 12, 16)
+    missing = (math.nan, math.nan)
+    given = Keypoints.from_points([missing, (90.0, 30.0), missing, (28.0, 60.0)])
+    carrier.annotate(0, frames[0], (96, 128), given)
+    found = carrier.step(1, frames[0], np.zeros((96, 128, 3), np.uint8))
+    assert found.confidence[[0, 2]].tolist() == [0, 0] and (found.confidence[[1, 3]] > 0.5).all()
 
 
 def test_a_later_annotation_starts_anew() -> None:

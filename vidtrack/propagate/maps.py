@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from vidtrack.propagate.fusion import mean
 from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.refine import Guide
 from vidtrack.propagate.settings import Propagation
+
+LEAST = 1e-3  # share of a cell that has values, below which there are none to be told
 
 
 class MapCarrier(Carrier[Maps, Carried]):
@@ -59,7 +62,8 @@ class MapCarrier(Carrier[Maps, Carried]):
         size = working_size(height, width, self.settings.size)
         labels = carried.labels.permute(2, 0, 1)  # [1 + K, h, w]
         share = to_pixels(labels[:1].contiguous(), size, self.stride, (height, width))[0]
-        cells = labels[1:] / labels[:1].clamp(min=1e-6)  # [K, h, w]
+        known = labels[0] >= LEAST
+        cells = _filled(labels[1:] / labels[:1].clamp(min=LEAST), known)  # [K, h, w]
         if self.settings.refine:
             guide = Guide(torch.from_numpy(image).to(labels.device), size)
             whole = (slice(0, height), slice(0, width))
@@ -100,6 +104,23 @@ class MapCarrier(Carrier[Maps, Carried]):
 def _trust(carried: Carried) -> Tensor:
     """How well each cell was recognised, squared: `[h, w, 1]`."""
     return carried.similarity.clamp(min=0).square()[..., None] + 1e-3
+
+
+def _filled(cells: Tensor, known: Tensor) -> Tensor:
+    """Cells without values get those of the nearest one that has some: pixels between two take from both.
+
+    Args:
+        cells: `[K, h, w]`.
+        known: bool `[h, w]`.
+    """
+    missing = (~known).cpu().numpy().astype(np.uint8)
+    if not missing.any() or missing.all():
+        return cells
+    _, nearest = cv2.distanceTransformWithLabels(missing, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    there = np.flatnonzero(missing == 0)
+    places = np.zeros(nearest.max() + 1, np.int64)
+    places[nearest.flat[there]] = there
+    return cells.flatten(1)[:, torch.from_numpy(places[nearest]).flatten()].view_as(cells)
 
 
 def _as_read(rows: Tensor) -> Tensor:

@@ -159,16 +159,20 @@ def coarse(labels: Tensor, fine: int) -> Tensor:
     return labels if fine == 1 else F.avg_pool2d(labels.permute(2, 0, 1), fine).permute(1, 2, 0)
 
 
+def of_labels(similarity: Tensor, labels: Tensor) -> Tensor:
+    """What is known of cells `[h, w]`, for each place of a label map `[fine * h, fine * w, K]`."""
+    for axis in (0, 1):
+        similarity = similarity.repeat_interleave(labels.shape[axis] // similarity.shape[axis], axis)
+    return similarity
+
+
 def _trust(carried: Carried) -> Tensor:
     """How far a label can be trusted, of the shape of the label map.
 
     How decided and well recognised the cell is, times the squares of each object's decidedness and expected
     J: a pass that has gone over to something else is decided too, but that looks unlike the annotation.
     """
-    similarity = carried.similarity.clamp(min=0)
-    for axis in (0, 1):
-        similarity = similarity.repeat_interleave(carried.labels.shape[axis] // similarity.shape[axis], axis)
-    cell = carried.labels.amax(dim=-1) * similarity + 1e-3
+    cell = carried.labels.amax(dim=-1) * of_labels(carried.similarity.clamp(min=0), carried.labels) + 1e-3
     sure = decidedness(carried.labels)
     if carried.confidence is not None:
         sure[1:] *= carried.confidence.clamp(min=LEAST)

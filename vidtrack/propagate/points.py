@@ -92,6 +92,8 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None
     ) -> CarriedPoints:
         """Find each point, and remember the frame with it; a point that is not found stays where it was."""
+        if not len(self._xy):
+            return CarriedPoints(self._xy, self._xy.new_zeros(0))
         heat = self._propagator.look(index, embedding, region).labels  # [h, w, N]
         xy, mass = peaks(heat, self._xy)
         confidence = (mass / _WHOLE).clamp(0, 1)
@@ -244,7 +246,7 @@ def sharpen(xy: Tensor, embedding: Tensor, seen: Tensor) -> Tensor:
 
 
 def _has_mass(maps: Tensor) -> Tensor:
-    return maps.amax(dim=-1) > 0
+    return (maps > 0).any(dim=-1)
 
 
 def _of_instances(points: Keypoints) -> Confidence:

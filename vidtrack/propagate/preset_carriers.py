@@ -97,5 +97,5 @@ class PresetPointCarrier(PointCarrier):
         found = self._in_cells(peaks(maps, self.stride))
         there = torch.isfinite(found).all(dim=-1)
         self._xy = torch.where(there[:, None], found, self._xy)
-        heat = maps[..., : len(found)].amax(dim=(0, 1))
+        heat = maps[..., 1:].amax(dim=(0, 1))  # channel 0 is where no point is
         return CarriedPoints(self._xy, torch.where(there, heat.clamp(0, 1), torch.zeros_like(heat)))
