@@ -228,6 +228,15 @@ def test_a_box_smaller_than_a_cell_stays(side: int, center: tuple[int, int]) -> 
     assert found.confidence[0] > 0.5
 
 
+def test_a_box_reaches_the_edge_of_a_frame_that_ends_within_a_cell() -> None:
+    carrier = make_carrier(Boxes, SETTINGS, STRIDE)
+    frame = (HEIGHT - 7, WIDTH - 7)
+    given = Boxes.from_xyxy([(80, 40, frame[1], frame[0])])
+    carrier.annotate(0, scene(), frame, given)
+    found = carrier.read(carrier.step(1, scene(), IMAGE), np.zeros((*frame, 3), np.uint8))[0]
+    np.testing.assert_allclose(found.xyxy, given.xyxy, atol=0.5)
+
+
 def test_boxes_cover_the_cells_that_their_pixels_lie_in() -> None:
     carrier: Any = make_carrier(Boxes, SETTINGS, STRIDE)
     carrier.annotate(0, scene(), FRAME, Boxes.from_xyxy([(13, 7, 58, 31), (-20, 60, 6, 96)]))
@@ -243,12 +252,15 @@ def test_boxes_cover_the_cells_that_their_pixels_lie_in() -> None:
 @pytest.mark.parametrize("refine", [False, True])
 def test_values_beside_a_hole_are_not_mixed_with_it(refine: bool) -> None:
     values = np.full((*FRAME, 2), (100, -4), np.float32)
+    values[: HEIGHT // 2, :, 0] = 20
     values[:, WIDTH // 2 :] = np.nan
     carrier = make_carrier(Maps, SETTINGS.model_copy(update={"refine": refine}), STRIDE)
     carrier.annotate(0, scene(), FRAME, Maps(values))
     found = step(carrier, 1, scene())
     assert found.labelled[:, : WIDTH // 2].all() and not found.labelled[:, WIDTH // 2 + STRIDE :].any()
-    np.testing.assert_allclose(found.values[found.labelled], [[100, -4]] * found.labelled.sum(), rtol=1e-3)
+    for rows, value in ((slice(HEIGHT // 2 - 2 * STRIDE), 20), (slice(HEIGHT // 2 + 2 * STRIDE, None), 100)):
+        there = found.values[rows][found.labelled[rows]]
+        np.testing.assert_allclose(there, [[value, -4]] * len(there), rtol=1e-3)
 
 
 def test_decidedness() -> None:
