@@ -229,10 +229,12 @@ def test_a_box_smaller_than_a_cell_stays(side: int, center: tuple[int, int]) -> 
 
 
 def test_a_box_reaches_the_edge_of_a_frame_that_ends_within_a_cell() -> None:
-    carrier = make_carrier(Boxes, SETTINGS, STRIDE)
+    carrier: Any = make_carrier(Boxes, SETTINGS, STRIDE)
     frame = (HEIGHT - 7, WIDTH - 7)
     given = Boxes.from_xyxy([(80, 40, frame[1], frame[0])])
     carrier.annotate(0, scene(), frame, given)
+    patches = carrier._propagator.memory.frames()[0].patches
+    assert (from_patches(patches, carrier.fine)[40 // 4 :, 80 // 4 :, 1] == 1).all()  # padding, too
     found = carrier.read(carrier.step(1, scene(), IMAGE), np.zeros((*frame, 3), np.uint8))[0]
     np.testing.assert_allclose(found.xyxy, given.xyxy, atol=0.5)
 
@@ -258,7 +260,7 @@ def test_values_beside_a_hole_are_not_mixed_with_it(refine: bool) -> None:
     carrier.annotate(0, scene(), FRAME, Maps(values))
     found = step(carrier, 1, scene())
     assert found.labelled[:, : WIDTH // 2].all() and not found.labelled[:, WIDTH // 2 + STRIDE :].any()
-    for rows, value in ((slice(HEIGHT // 2 - 2 * STRIDE), 20), (slice(HEIGHT // 2 + 2 * STRIDE, None), 100)):
+    for rows, value in ((slice(HEIGHT // 2 - 4 * STRIDE), 20), (slice(HEIGHT // 2 + 4 * STRIDE, None), 100)):
         there = found.values[rows][found.labelled[rows]]
         np.testing.assert_allclose(there, [[value, -4]] * len(there), rtol=1e-3)
 
