@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from pretrain.config import Config
-from pretrain.distributed import first_alone, rank
+from pretrain.distributed import first_alone, rank, world_size
 from pretrain.errors import InputError
 from pretrain.lock import locked
 from pretrain.log import LOG, trim
@@ -117,20 +117,28 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
     go. Only the first process does anything of this; it must be done when the others call.
 
     Raises:
-        InputError: the folder holds something else, or a run of another config, and `overwrite` is False.
+        InputError: the folder holds something else, or a run of another config or of another number of
+            processes, and `overwrite` is False.
     """
     if rank() > 0:
         return steps_done(out)
     resolved = config.model_dump(mode="json")
     record = out / "config.json"
     if any(path.name not in (LOCK, _partial(record).name) for path in out.iterdir()) and not overwrite:
-        before = _config_of(record)
+        before, processes = _config_of(record), _read(record).get("processes")
         if before is None:
             raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
         changed = _differences(before, resolved)
         if not changed:
             first = steps_done(out)
             if first:
+                finished = first >= resolved.get("optimizer", {}).get("steps", first + 1)
+                if processes not in (None, world_size()) and not finished:
+                    raise InputError(
+                        f"{out} was begun with {processes} of torchrun's processes, each with a batch of its "
+                        f"own, and {world_size()} can't go on with it: start it with --nproc-per-node "
+                        f"{processes}, choose another --out, or add --overwrite to begin anew."
+                    )
                 _sweep(out)
                 trim(out, first)
                 if before != resolved:
@@ -150,7 +158,12 @@ def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str,
 
 
 def _record(config: dict[str, Any]) -> dict[str, Any]:
-    return {"config": config, "versions": versions(), "commit": git_commit()}
+    return {
+        "config": config,
+        "processes": world_size(),
+        "versions": versions(),
+        "commit": git_commit(),
+    }
 
 
 def write_record(path: Path, value: Any) -> None:
@@ -193,8 +206,14 @@ def _written(value: Any) -> str:
 
 def _config_of(record: Path) -> dict[str, Any] | None:
     """The config of the run that `config.json` is of; None if it is of none."""
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = _read(record).get("config")
     return found if isinstance(found, dict) else None
+
+
+def _read(record: Path) -> dict[str, Any]:
+    """What `config.json` holds; nothing if it is none."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

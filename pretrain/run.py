@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -266,7 +267,7 @@ def _save_whole(backbone: Any, path: Path) -> None:
 
 def _require_same_images(out: Path, images: ImageSet, resumed: bool) -> None:
     """Draws are indices of images: a run may only go on with the images that it began with."""
-    names = hashlib.sha256("\n".join(images.names).encode()).hexdigest()
+    names = hashlib.sha256(os.fsencode("\n".join(images.names))).hexdigest()
     record = {"images": len(images), "side": images.images.shape[1], "names": names}
     path = out / "images.json"
     if resumed and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != record:

@@ -43,7 +43,7 @@ class PretrainConfig(Config):
     """
 
     method: str
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     snapshots: int = Field(default=0, ge=0)
     data: Data = Data()
     backbone: Backbone = Backbone()

@@ -274,7 +274,7 @@ def video_hash(path: Path | str) -> str:
     for file in files:
         about = file.stat()
         name = file.relative_to(path).as_posix()  # "." for the file itself: it may be moved
-        digest.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\0"))
     if path.is_file():
         last = max(0, path.stat().st_size - _SAMPLE)
         with path.open("rb") as stream:

@@ -25,7 +25,7 @@ def sha256(path: Path | str) -> str:
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         if path.is_dir():
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+            digest.update(os.fsencode(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0"))
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
@@ -188,6 +188,15 @@ def write_json(path: Path | str, value: Any, overwrite: bool = True) -> None:
 def json_bytes(value: Any, **options: Any) -> bytes:
     """`value` as JSON in UTF-8; names of files that no text can hold survive as escapes."""
     return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace")
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file named as one of `RESULTS` is vidtrack's own: other programs have such names, too."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and {"schema", "versions"} <= value.keys()
 
 
 def bundled_configs() -> Path:

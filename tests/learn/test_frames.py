@@ -16,7 +16,7 @@ from vidtrack.learn.frames import build_cache, choose_parts, list_videos, sample
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.packs import STALE
 from vidtrack.learn.settings import Data
-from vidtrack.video import VideoWriter
+from vidtrack.video import VideoWriter, save_png
 
 
 def land(seed: int, frames: int) -> list[np.ndarray]:
@@ -113,6 +113,18 @@ def test_a_video_that_goes_while_it_is_wanted_is_skipped(folder: Path, tmp_path:
     )
     assert cache.names == ["plain.mp4"]
     assert "does not exist" in cache.skipped[0][1]
+
+
+def test_what_vidtrack_wrote_is_no_footage(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a_vidtrack/overlay.mp4", "b.partial/overlay.mp4", "theirs/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((folder / "plain.mp4").read_bytes())
+    (tmp_path / "a_vidtrack" / "masks").mkdir()
+    save_png(tmp_path / "a_vidtrack" / "masks" / "0.png", land(0, 1)[0])
+    (tmp_path / "a_vidtrack" / "report.json").write_text('{"schema": 2, "versions": {}}')
+    (tmp_path / "theirs" / "report.json").write_text('{"scores": []}')
+    assert list_videos(tmp_path, None) == [tmp_path / "a.mp4", tmp_path / "theirs" / "c.mp4"]
+    assert list_videos(tmp_path / "a_vidtrack", None)  # but who names it means it
 
 
 def test_videos_are_found_at_any_depth(folder: Path, tmp_path: Path) -> None:

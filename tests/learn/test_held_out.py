@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,7 @@ def test_one_name_in_ten_by_its_hash() -> None:
     assert not held_out(fewer) & chosen and chosen & held_out([*fewer[:20], *chosen])
     assert held_out(names[:9]) == frozenset() and len(held_out(names[:10])) == 1
     assert len(held_out([str(number) for number in range(1000)])) == 16
+    assert len(held_out([os.fsdecode(b"caf\xe9 %d.mp4" % number) for number in range(20)])) == 2
 
 
 def test_a_split_is_found(tmp_path: Path) -> None:

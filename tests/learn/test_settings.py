@@ -52,6 +52,18 @@ def test_an_impossible_range_is_refused_in_its_own_words() -> None:
         load_config(TrackConfig, "track/small", ["clips.scale=[2,1]"], bundled_configs())
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("clips.gap=[3,1]", "clips.gap=[0,2]", "clips.flip=2", "seed=-1"),
+        *("clips.zoom=[0.5,1.5]", "clips.zoom=[0,0]", "clips.zoom=[1,0.5]"),
+    ],
+)
+def test_numbers_that_draw_nothing_are_refused(override: str) -> None:
+    with pytest.raises(InputError, match=override.partition("=")[0].replace(".", r"\.")):
+        load_config(TrackConfig, "track/small", [override], bundled_configs())
+
+
 def test_the_default_config_can_go_on_from_a_tracker() -> None:
     """`vidtrack train --tracker default` without --config: it chooses no model, which the tracker has."""
     assert load_config(TrackConfig, "track/default", [], bundled_configs()).model == Model()

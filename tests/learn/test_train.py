@@ -106,6 +106,14 @@ def test_frozen_stages_stay_as_they_are_in_a_run(videos: Path, tmp_path: Path) -
     assert any(not torch.equal(before[key], after[key]) for key in before if "layer2.0.bn1.running" in key)
 
 
+def test_patches_of_colours_divide_a_cell(videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    values = {"objectives": {"lab": 1.0}, "lab": {"detail": 4}, "clips": {"frames": 2, "crop": 42}}
+    wrong = config(**values, model={"backbone": "random:vit_small_patch14_dinov2"})
+    with pytest.raises(InputError, match="lab.detail=4 must divide the 14 pixels"):
+        train(videos, wrong, tmp_path / "run", device="cpu")
+
+
 def test_batch_norms_of_any_backbone_learn() -> None:
     pytest.importorskip("timm")
     module = ColorizerTraining(config(model={"backbone": "random:resnet10t", "head": [16, 8]}))

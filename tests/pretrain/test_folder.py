@@ -65,6 +65,20 @@ def test_other_settings_are_named(tmp_path: Path, settings: dict[str, Any], said
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path)
+    monkeypatch.setattr("pretrain.folder.world_size", lambda: 2)
+    with pytest.raises(InputError, match=r"begun with 1 .* and 2 can't .* --nproc-per-node 1"):
+        prepare_run(tmp_path, Whole(), False, ())
+    record = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"config": record["config"]}))  # of before it was kept
+    assert prepare_run(tmp_path, Whole(), False, ()) == 3
+    assert prepare_run(tmp_path, Whole(), True, ()) == 0
+    assert json.loads((tmp_path / "config.json").read_text())["processes"] == 2
+
+
 NAMES, SO_FAR = ("first.bin", "second.bin"), ("best.bin", "old/*.bin")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -61,7 +62,7 @@ class OfFolder:
         """SHA-256 of the names and contents of all frames and sources, in hexadecimal digits."""
         digest = hashlib.sha256()
         for file in (*self.folder.files, *self.sources):
-            digest.update(f"{file.name}\0{sha256(file)}\0".encode())
+            digest.update(os.fsencode(f"{file.name}\0{sha256(file)}\0"))
         return digest.hexdigest()
 
     def video(self) -> AbstractContextManager[Path]:

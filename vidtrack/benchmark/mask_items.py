@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -69,7 +70,7 @@ class MaskItem(ABC):
         """SHA-256 of the frames, the annotations and `about()`, in hexadecimal digits."""
         digest = hashlib.sha256(json.dumps(self.about(), sort_keys=True).encode())
         for path in (*self.files, *self.annotations.values()):
-            digest.update(f"{path.name}\0{sha256(path)}\0".encode())
+            digest.update(os.fsencode(f"{path.name}\0{sha256(path)}\0"))
         return digest.hexdigest()
 
     def video(self) -> AbstractContextManager[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -30,12 +31,12 @@ class Clips(Config):
     """
 
     frames: int = 4
-    gap: tuple[int, int] = (1, 3)
+    gap: tuple[Annotated[int, Field(ge=1)], int] = (1, 3)
     crop: int = 128
     scale: tuple[float, float] = (1.0, 1.0)
     scale_jitter: float = Field(default=0.0, ge=0, le=2)
     zoom: tuple[float, float] = (0.5, 1.0)
-    flip: float = 0.5
+    flip: float = Field(default=0.5, ge=0, le=1)
     permute: bool = True
 
     @field_validator("scale")
@@ -44,6 +45,20 @@ class Clips(Config):
         if not 0.1 <= scale[0] <= scale[1] <= 10:
             raise ValueError("it must be two numbers of 0.1 to 10, the smaller one first")
         return scale
+
+    @field_validator("gap")
+    @classmethod
+    def _frames_apart(cls, gap: tuple[int, int]) -> tuple[int, int]:
+        if gap[0] > gap[1]:
+            raise ValueError("it must be two numbers, the smaller one first")
+        return gap
+
+    @field_validator("zoom")
+    @classmethod
+    def _within(cls, zoom: tuple[float, float]) -> tuple[float, float]:
+        if not 0.1 <= zoom[0] <= zoom[1] <= 1:
+            raise ValueError("it must be two numbers of 0.1 to 1, the smaller one first")
+        return zoom
 
 
 @dataclass

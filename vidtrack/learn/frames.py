@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.errors import InputError
+from vidtrack.files import RESULTS, is_results
 from vidtrack.learn.index.build import Progress, build_index
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.index.table import table
@@ -46,7 +47,8 @@ class FrameCache:
 def list_videos(folder: Path, split: str | None, licences: Collection[str] | None = None) -> list[Path]:
     """Video files and folders of frames below `folder`, sorted; see `Data` for what `clips.csv` chooses.
 
-    A single video file is a folder of one.
+    A single video file is a folder of one. What vidtrack itself wrote is no footage: results of earlier calls
+    in folders below, and what was stopped on the way to them; nor is what is hidden.
 
     Raises:
         InputError: no such folder, nothing to learn from in it, no `clips.csv` for a split or licences that
@@ -64,11 +66,9 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
     if table.is_file():
         files = [folder / name for name in _listed(table, split, licences)]
     else:
-        entries = [
-            p
-            for p in folder.rglob("*")
-            if not any(part.startswith(".") for part in p.relative_to(folder).parts)
-        ]
+        entries = [p for p in folder.rglob("*") if not _left_out(p.relative_to(folder).parts)]
+        made = {p.parent for p in entries if p.name in RESULTS and p.parent != folder and is_results(p)}
+        entries = [p for p in entries if made.isdisjoint(p.parents)]
         files = [p for p in entries if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES]
         files += {p.parent for p in entries if p.suffix.lower() in SUFFIXES}
     if not files:
@@ -76,6 +76,11 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
         wanted = f"{wanted} (see {table})" if table.is_file() else ""
         raise InputError(f"{folder} holds no video files{wanted}: give a folder with mp4, mov, avi... files.")
     return sorted(files)
+
+
+def _left_out(parts: tuple[str, ...]) -> bool:
+    """Whether a path in a folder of videos is hidden, or of a run that was stopped."""
+    return any(part.startswith(".") or part.endswith(".partial") for part in parts)
 
 
 def _listed(table: Path, split: str | None, licences: Collection[str] | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def held_out(names: Sequence[str]) -> frozenset[str]:
 
     One in ten, at most 16; none of fewer than ten, which are all needed to learn from.
     """
-    distinct = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    distinct = sorted(set(names), key=lambda name: hashlib.sha256(os.fsencode(name)).hexdigest())
     return frozenset(distinct[: min(len(distinct) // SHARE, MOST)])
 
 

@@ -51,7 +51,7 @@ class TrackConfig(Config):
     """
 
     objectives: Weights = Field(default={"anchors": 1.0})
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     tracker: str | None = None
     data: Data = Data()
     clips: Clips = Clips()

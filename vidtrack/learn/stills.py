@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
@@ -262,7 +263,7 @@ def _fill(
 def _square(frame: np.ndarray, size: int, name: str) -> np.ndarray:
     """A square of a frame uint8 `[h, w, 3]` with the short side `size`, at a place drawn from `name`."""
     height, width = frame.shape[:2]
-    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    drawn = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
     top, left = drawn % (height - size + 1), drawn % (width - size + 1)  # one of the two is always 0
     return frame[top : top + size, left : left + size]
 

@@ -174,5 +174,9 @@ def _check(config: TrackConfig, stride: int) -> None:
             f"clips.crop={config.clips.crop} is larger than data.short_side={config.data.short_side}: "
             "lower the one or raise the other."
         )
+    if "lab" in config.objectives and stride % config.lab.detail:
+        raise InputError(
+            f"lab.detail={config.lab.detail} must divide the {stride} pixels of a cell: set lab.detail=1."
+        )
     if config.clips.frames < 2:
         raise InputError("clips.frames must be at least 2: learning compares frames of a clip.")

@@ -50,7 +50,8 @@ def barred(pictures: list[np.ndarray], bars: Box) -> list[np.ndarray]:
         ((0, 240, 41, 279), (0, 240, 42, 278)),  # pillars of odd width: cropped to even ones
         ((20, 240, 16, 304), (20, 240, 16, 304)),  # not on all sides
         ((0, 240, 0, 320), None),
-        ((70, 170, 0, 320), None),  # too little would be left
+        ((0, 240, 110, 210), (0, 240, 110, 210)),  # an upright video in a wide one
+        ((95, 145, 0, 320), None),  # too little would be left
     ],
 )
 def test_the_box_is_what_is_not_black(scene: Callable, bars: Box, kept: Box | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -137,9 +138,11 @@ def test_only_what_is_new_is_looked_at(
     assert len(again(Index(bars=30))[0]) == 8
     again()
     os.utime(data / "bars.mp4", (0, 0))
-    (data / "frames" / "29.png").unlink()
+    (data / "frames" / "3.png").rename(data / "frames" / "x.png")  # what is called so comes last
     film(data / "new.mp4", scene(7, 24))
     assert again()[0] == ["bars.mp4", "frames", "new.mp4"]
+    (data / "frames" / "29.png").unlink()
+    assert again()[0] == ["frames"]
     (data / "new.mp4").unlink()
     again()
     assert "new.mp4" not in json.loads((cache / "index.json").read_text())["films"]
@@ -184,6 +187,38 @@ def test_a_long_group_of_pictures_and_many_short_ones_give_the_same_shots(
         with SpanReader(film(tmp_path / name, pictures, **options)) as reader:
             found.append([shot.begin for shot in find_shots(reader, name, Index())])
     assert found == [[0, Fraction(40, 12), Fraction(71, 12)]] * 4
+
+
+def test_a_shot_ends_before_the_cut_where_frames_are_denser_than_on_average(
+    tmp_path: Path, scene: Maker
+) -> None:
+    """Screen recordings: two frames a second for 20 seconds, thirty around the cut."""
+    slow, fast = [Fraction(i, 2) for i in range(40)], [Fraction(i, 30) for i in range(30)]
+    times = [*slow, *(20 + t for t in fast), *(21 + t for t in fast), *(22 + t for t in slow)]
+    pictures = scene(1, 70, 0.2) + scene(2, 70, 0.2)
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        stream = output.add_stream("libx264", rate=30, options={"bf": "0", "preset": "veryfast"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 90000)
+        for time, picture in zip(times, pictures, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time * 90000), Fraction(1, 90000)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with SpanReader(tmp_path / "a.mp4") as reader:
+        assert reader.info.rate < 4
+        first, second = find_shots(reader, "a.mp4", Index())
+        assert second.begin == 21 and 21 - Fraction(1, 30) < first.end < 21
+        assert [len(list(reader.between(s.begin, s.end))) for s in (first, second)] == [70, 70]
+
+
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path, scene: Maker, film: Callable) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    film(tmp_path / "a.mp4", scene(1, 24)).rename(os.fsdecode(os.fsencode(data) + b"/caf\xe9.mp4"))
+    first = index(data, tmp_path)
+    assert [shot.name for shot in first.shots] == ["caf\udce9.mp4"]
+    assert index(data, tmp_path) == first
 
 
 def test_a_shot_is_the_same_after_json(tmp_path: Path) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vidtrack.files import atomic_file
+from vidtrack.files import atomic_file, json_bytes
 from vidtrack.learn.index.settings import Index
 from vidtrack.learn.index.shots import Shot
 from vidtrack.video.images import SUFFIXES
 
-FORMAT = 2  # of the file; counted up when the same videos and settings give something else
+FORMAT = 3  # of the file; counted up when the same videos and settings give something else
 # What a file of other content raises where it is taken for ours.
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
@@ -41,7 +42,8 @@ class Film:
 
 
 def state(path: Path) -> State | None:
-    """What changes when a video does: bytes and newest time of change, of a folder also its pictures' number.
+    """What changes when a video does: bytes and time of change; of a folder their sum and the newest, the
+    number of its pictures, and a checksum of what all of them are called and have.
 
     None if it can't be read.
     """
@@ -49,8 +51,11 @@ def state(path: Path) -> State | None:
         if not path.is_dir():
             stat = path.stat()
             return [stat.st_size, stat.st_mtime_ns]
-        stats = [file.stat() for file in path.iterdir() if file.suffix.lower() in SUFFIXES]
-        return [sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0), len(stats)]
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        stats = [file.stat() for file in files]
+        each = [(file.name, s.st_size, s.st_mtime_ns) for file, s in zip(files, stats, strict=True)]
+        newest = max((s.st_mtime_ns for s in stats), default=0)
+        return [sum(s.st_size for s in stats), newest, len(stats), zlib.crc32(json_bytes(each))]
     except OSError:
         return None
 
@@ -103,5 +108,4 @@ class Kept:
             for film, now in films
         }
         with atomic_file(self._path, overwrite=True) as partial:
-            text = json.dumps({"settings": self._settings, "films": entries}, ensure_ascii=False)
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(json_bytes({"settings": self._settings, "films": entries}))

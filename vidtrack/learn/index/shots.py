@@ -114,7 +114,7 @@ def find_shots(
     for look, cut in mark_cuts(looks(reader, settings.bars), least):
         if draft is None or cut:
             if draft is not None:
-                shots.append(draft.shot(reader, name, settings))
+                shots.append(draft.shot(reader, name, settings, look.time))
             draft = _Draft(look)
         draft.add(look)
         if not goes_on():
@@ -146,10 +146,15 @@ class _Draft:
         if missing > 0:
             self._hashes += [dhash(self._last.thumb.image)] * missing
 
-    def shot(self, reader: SpanReader, name: str, settings: Index) -> Shot:
-        """The shot that ends with the last look."""
+    def shot(self, reader: SpanReader, name: str, settings: Index, after: Fraction | None = None) -> Shot:
+        """The shot that ends with the last look; `after` is the time of the next shot's first frame.
+
+        The rate of a file may be far below that of the frames here.
+        """
         info = reader.info
         end = self._last.time + 1 / (2 * info.rate)
+        if after is not None:
+            end = min(end, (self._last.time + after) / 2)
         self._hash_until(end)
         found = None
         if self._edges is not None and settings.bars is not None:
