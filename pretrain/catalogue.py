@@ -72,6 +72,11 @@ def make_backbone(settings: Backbone, size: int, input: Input = "rgb", pair: boo
             raise InputError("two half-networks are made of ResNets only: set backbone.arch=resnet18.")
         return ViT(settings.arch, settings.patch or (4 if small else 16), size, input)
     backbone = build_any(settings.arch)
+    if isinstance(backbone, TimmFeatures):
+        raise InputError(
+            f"{settings.arch} can be probed, and learn to track (vidtrack train --backbone), but not by a "
+            f"pretext task: set backbone.arch to {', '.join([*ARCHES, *SIZES])} or a backbone file."
+        )
     if isinstance(backbone, Pair) != pair or (not pair and getattr(backbone, "input", "rgb") != input):
         wanted = "two half-networks" if pair else f"input {input}"
         raise InputError(f"{settings.arch} doesn't fit: this method learns a backbone with {wanted}.")

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pretrain.norms import after, is_batch_norm, take_over
+
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 
@@ -30,6 +32,8 @@ def rank() -> int:
 def begin(device: torch.device) -> None:
     """Join the processes that torchrun (or SLURM through Lightning) started, if there are several."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        if device.type == "cuda":  # objects are sent by way of the current device
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
@@ -91,7 +95,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
         if not self.training or world_size() == 1:
-            return super().forward(input)
+            return after(self, super().forward(input))
         x = input.float()
         axes = [0] if x.dim() == 2 else [0, 2, 3]
         total = x.numel() // x.shape[1] * world_size()
@@ -110,7 +114,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         x = (x - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             x = x * self.weight.view(shape) + self.bias.view(shape)
-        return x.to(input.dtype)
+        return after(self, x.to(input.dtype))
 
 
 def sync_batch_norm(module: M) -> M:
@@ -121,15 +125,11 @@ def sync_batch_norm(module: M) -> M:
     for name, child in module.named_children():
         if getattr(child, "own_statistics", False):
             continue
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(child, SyncBatchNorm2d):
+        if is_batch_norm(child):
             synced = SyncBatchNorm2d(
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
-            synced.load_state_dict(child.state_dict())
-            if child.affine:
-                synced.weight, synced.bias = child.weight, child.bias
-            synced.train(child.training)
-            setattr(module, name, synced)
+            setattr(module, name, take_over(synced, child))
         else:
             sync_batch_norm(child)
     return module

@@ -35,6 +35,9 @@ from pretrain.sampler import StepSampler, loader
 Report = Callable[[dict[str, float]], None]  # a record of a run
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Optimizer(Config):
     """AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) or SGD, with linear warm-up and cosine decay.
 
@@ -47,20 +50,20 @@ class Optimizer(Config):
     batch: int = Field(default=16, ge=1)
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_steps: int = 100
-    final_ratio: float = 0.01
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    momentum: Share = 0.9
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    final_ratio: float = Field(default=0.01, ge=0, le=1)
 
 
 class Engine(Config):
     """How a run is carried out; none of these changes what is learned, except the precision."""
 
     precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(str)] = "auto"  # 32 is a number
-    workers: int = 0
-    checkpoint_minutes: float = 8.0
-    log_every: int = 10
+    workers: int = Field(default=0, ge=0)
+    checkpoint_minutes: float = Field(default=8.0, ge=0)
+    log_every: int = Field(default=10, ge=1)
 
 
 def cosine_warmup(step: int, settings: Optimizer) -> float:
@@ -92,12 +95,13 @@ def make_optimizer(
         settings: see `Optimizer`.
         groups: groups of parameters with options of their own; None: all trainable ones, alike.
     """
+    spared = {id(p) for name, p in module.named_parameters() if p.ndim <= 1 or name.endswith("bias")}
     split: list[dict[str, Any]] = []
     for group in groups or [{"params": module.parameters()}]:
         trained = [p for p in group["params"] if p.requires_grad]
         options = {key: value for key, value in group.items() if key != "params"}
-        split.append({**options, "params": [p for p in trained if p.ndim > 1]})
-        split.append({**options, "params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0})
+        split.append({**options, "params": [p for p in trained if id(p) not in spared]})
+        split.append({**options, "params": [p for p in trained if id(p) in spared], "weight_decay": 0.0})
     split = [group for group in split if group["params"]]
     rate, decay = settings.learning_rate, settings.weight_decay
     optimizer: torch.optim.Optimizer

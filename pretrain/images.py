@@ -13,10 +13,11 @@ import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SPLITS = ("train", "test", "val", "validation")
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 BATCH, BATCH_BYTES = 256, 1 << 28  # images, and bytes of their files, that are decoded side by side
+LONGEST = 16  # the long side in short sides, of which more is not looked at
 NO_IMAGE = "it is no image that can be read"
 
 
@@ -119,6 +121,17 @@ def read_images(
     return ImageSet(images[: len(kept)][order], labels, classes, names_, sorted(skipped))
 
 
+def splits_among(tops: Set[str], asked: str | None = None) -> set[str]:
+    """Those of the folders at the top that are splits; one called train among others is a class.
+
+    Args:
+        tops: names of all folders at the top that hold images.
+        asked: for the split of that name.
+    """
+    known = {top for top in tops if top in SPLITS or top == asked}
+    return known if known == tops or len(known) > 1 or asked in known - {*SPLITS} else set()
+
+
 def _chosen(data: Path, names: list[str], split: str | None) -> tuple[list[str], dict[str, str]]:
     """The images of a split, sorted, and the class of each ("" without classes)."""
     paths = {name: PurePosixPath(name) for name in names}
@@ -131,7 +144,7 @@ def _chosen(data: Path, names: list[str], split: str | None) -> tuple[list[str],
         raise InputError(f"{data} holds no images ({', '.join(sorted(SUFFIXES))}).")
     tops = {paths[name].parts[0] for name in images if len(paths[name].parts) > 1}
     depth = 0
-    if split is not None and tops & {*SPLITS, split}:
+    if split is not None and splits_among(tops, split):
         if split not in tops:
             raise InputError(f"{data} has no split {split!r}, but {', '.join(sorted(tops))}.")
         images = [name for name in images if paths[name].parts[0] == split]
@@ -202,8 +215,10 @@ def _tar_contents(path: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
 def _decode(content: bytes, size: int) -> np.ndarray | str:
     """The middle square, uint8 `[size, size, 3]` RGB, or why it can't be read."""
     try:
-        open_picture(io.BytesIO(content), "it").close()  # OpenCV would take memory for whatever is declared
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        with open_picture(io.BytesIO(content), "it") as picture:  # OpenCV would take memory for any size
+            image = _pnm(picture) if picture.format == "PPM" else None
+        if image is None:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except TooLarge as error:
         return str(error).rstrip(".")
     except Exception:  # broken pictures make Pillow raise nearly anything
@@ -211,9 +226,23 @@ def _decode(content: bytes, size: int) -> np.ndarray | str:
     if image is None:
         return NO_IMAGE
     height, width = image.shape[:2]
+    long = LONGEST * min(height, width)  # what is longer would grow beyond all memory when it is enlarged
+    top, left = max(0, height - long) // 2, max(0, width - long) // 2
+    image = image[top : top + long, left : left + long]
+    height, width = image.shape[:2]
     scale = size / min(height, width)
     if scale != 1:
         target = (max(size, round(width * scale)), max(size, round(height * scale)))
         image = cv2.resize(image, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return np.ascontiguousarray(image[top : top + size, left : left + size, ::-1])
+
+
+def _pnm(picture: Any) -> np.ndarray:
+    """A PGM or PPM picture in BGR by its own brightest value, which OpenCV takes for that of the format."""
+    values = np.asarray(picture)
+    if values.dtype != np.uint8:  # Pillow scales to 16 bits
+        values = (values / 257).round().clip(0, 255).astype(np.uint8)
+    if values.ndim == 2:
+        return np.repeat(values[..., None], 3, axis=2)
+    return np.ascontiguousarray(values[..., 2::-1])

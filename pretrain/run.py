@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pretrain.backbones import save_backbone
+from pretrain.backbones import ARCHES, save_backbone
 from pretrain.catalogue import FILE, SNAPSHOTS, make_backbone
 from pretrain.checkpoint import load_exactly, read_checkpoint
 from pretrain.device import choose_device
@@ -32,6 +32,7 @@ from pretrain.methods import method_class
 from pretrain.methods.base import Method
 from pretrain.sampler import Draw
 from pretrain.settings import Data, PretrainConfig, schema
+from pretrain.vit import SIZES
 from pretrain.weights import write_weights
 
 MODEL = "model.safetensors"  # the whole method: the backbone and what only the pretext task needs
@@ -229,7 +230,11 @@ def load_method(run: Path) -> tuple[Method, PretrainConfig]:
     try:
         values = json.loads(record.read_text(encoding="utf-8"))["config"]
         config = schema(values["method"]).model_validate(values)
-        method = make_method(config)
+        began = config
+        if config.backbone.arch not in (*ARCHES, *SIZES) and (run / FILE).is_file():
+            own = config.backbone.model_copy(update={"arch": str(run / FILE)})  # the first may be gone
+            began = config.model_copy(update={"backbone": own})
+        method = make_method(began)
         load_exactly(method, read_checkpoint(weights)[0], weights)
     except InputError:
         raise

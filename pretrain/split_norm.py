@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.norms import after, is_batch_norm, take_over
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -46,7 +48,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(input)
+            return after(self, super().forward(input))
         self._check_input_dim(input)
         parts = input.tensor_split(max(1, min(self.splits, len(input) // 2)))
         tracked = self.track_running_stats
@@ -62,20 +64,18 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, rate)
             self.running_var.lerp_(var, rate)
-        return torch.cat(done)
+        return after(self, torch.cat(done))
 
 
 def split_batch_norm(module: M, splits: int) -> M:
     """Let every 2-D batch norm inside a module take its statistics over parts; parameters are kept."""
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d) and not isinstance(child, SplitBatchNorm2d):
+        if is_batch_norm(child, (nn.BatchNorm2d,)):
             tracked = child.track_running_stats
             made = SplitBatchNorm2d(
                 child.num_features, splits, child.eps, child.momentum, child.affine, tracked
             )
-            for key, value in [*child.named_parameters(), *child.named_buffers()]:
-                setattr(made, key, value)
-            setattr(module, name, made.train(child.training))
+            setattr(module, name, take_over(made, child))
         else:
             split_batch_norm(child, splits)
     return module

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pretrain.errors import InputError
-from pretrain.images import SUFFIXES, UNREADABLE, ImageSet, read_images
+from pretrain.images import SUFFIXES, UNREADABLE, ImageSet, read_images, splits_among
 from pretrain.probe.few import held_out
 
 DIGITS = "digits"
@@ -70,6 +70,7 @@ def labelled(
         return _split(_digits(size), size, limit, test_limit, seed)
     data = Path(data)
     tops, own = _look(data)
+    tops = splits_among(tops)
     size = size or min(LARGEST, max(SMALLEST, own))
     split = next((name for name in TESTS if name in tops), None)
     if split is None:

@@ -110,7 +110,7 @@ def test_patches_of_colours_divide_a_cell(videos: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     values = {"objectives": {"lab": 1.0}, "lab": {"detail": 4}, "clips": {"frames": 2, "crop": 42}}
     wrong = config(**values, model={"backbone": "random:vit_small_patch14_dinov2"})
-    with pytest.raises(InputError, match="lab.detail=4 must divide the 14 pixels"):
+    with pytest.raises(InputError, match=r"lab\.detail=4 must divide the 14 pixels"):
         train(videos, wrong, tmp_path / "run", device="cpu")
 
 

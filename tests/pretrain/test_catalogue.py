@@ -152,6 +152,13 @@ def test_what_is_no_backbone_is_said(tmp_path: Path) -> None:
         build_any(str(tmp_path / "cut.safetensors"))
 
 
+@pytest.mark.parametrize("spec", ["random:test_vit", "random:test_efficientnet"])
+def test_networks_of_timm_learn_no_pretext_task(spec: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(InputError, match=f"{spec} can be probed, .* not by a pretext task"):
+        make_backbone(Backbone(arch=spec), 32)
+
+
 def test_a_method_gets_no_backbone_with_another_input(tmp_path: Path) -> None:
     save_backbone(ResNet("resnet18", input="l"), tmp_path / "l.safetensors")
     there = Backbone(arch=str(tmp_path / "l.safetensors"))

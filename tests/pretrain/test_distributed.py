@@ -28,6 +28,7 @@ from pretrain.methods import method_class
 from pretrain.run import ImageDataset, Pretraining, pretrain
 from pretrain.sampler import StepSampler
 from pretrain.settings import PretrainConfig, schema
+from pretrain.split_norm import split_batch_norm
 
 BATCH, SIDE, STEPS = 8, 16, 3  # of all processes together
 CASES: dict[str, tuple[str, bool, dict[str, Any]]] = {
@@ -277,6 +278,29 @@ def test_converted_batch_norms_keep_their_options(options: dict[str, Any]) -> No
     assert all(p is before[key] for key, p in net.named_parameters())
     x = torch.rand(4, 3, 2, 2)
     assert torch.equal(norms[0](x), first.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "mobilenetv3_small_050", "regnetx_002", "resnet10t"])
+@pytest.mark.parametrize("change", [sync_batch_norm, lambda net: split_batch_norm(net, 2)])
+def test_what_follows_a_norm_of_timm_stays(name: str, change: Any) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    net = timm.create_model(name, num_classes=0).eval()
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+        before, names = net(x), list(net.state_dict())
+        assert torch.equal(change(net)(x), before) and list(net.state_dict()) == names
+
+
+def test_other_norms_are_left_alone() -> None:
+    class Own(nn.BatchNorm2d):
+        pass
+
+    net = nn.Sequential(Own(3))
+    assert type(sync_batch_norm(net)[0]) is type(split_batch_norm(net, 2)[0]) is Own
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """The sampler and the schedule are pure functions of the seed and the step."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
+from torch import nn
 
-from pretrain.engine import Optimizer, cosine_warmup
+from pretrain.engine import Engine, Optimizer, cosine_warmup, make_optimizer
+from pretrain.methods.inpainting_networks import Decoder
 from pretrain.sampler import StepSampler, draw_rng
 
 
@@ -44,3 +49,30 @@ def test_the_batches_of_a_step_are_one_large_batch(world: int) -> None:
         rest = list(StepSampler(11, 2, 5, 3, first_step=2, rank=rank, world=world, accumulate=3))
         assert rest == parts[6:]
     assert len(StepSampler(11, 2, 5, 3, accumulate=3)) == 15
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (Engine, {"log_every": 0}),
+        (Engine, {"workers": -1}),
+        (Engine, {"checkpoint_minutes": -1}),
+        *((Optimizer, {key: -0.1}) for key in ("weight_decay", "momentum", "final_ratio")),
+        (Optimizer, {"warmup_steps": -1}),
+        (Optimizer, {"betas": (0.9, 1.0)}),
+    ],
+)
+def test_numbers_that_no_run_can_have(kind: Any, values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        kind(**values)
+
+
+def test_weights_alone_decay() -> None:
+    """A bias may have as many axes as a weight: that of the channel-wise layer of inpainting has three."""
+    net = nn.Sequential(Decoder(16, 4, 16, 8), nn.LayerNorm(3))
+    names = {id(p): name for name, p in net.named_parameters()}
+    decayed, rest = make_optimizer(net, Optimizer(weight_decay=0.1))["optimizer"].param_groups
+    assert (decayed["weight_decay"], rest["weight_decay"]) == (0.1, 0.0)
+    assert all(names[id(p)].endswith("weight") for p in decayed["params"])
+    assert any(p.ndim == 3 for p in rest["params"])
+    assert len(decayed["params"]) + len(rest["params"]) == len(names)

@@ -7,6 +7,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -74,6 +75,17 @@ def test_classes_without_splits(tmp_path: Path) -> None:
     assert read_images(tmp_path, 8, split=None).classes == ("test", "train")
 
 
+def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "cars")
+    found = read_images(tmp_path, 8)
+    assert found.classes == ("cars", "train") and len(found) == 9
+    (tmp_path / "cars").rename(tmp_path / "test")
+    (tmp_path / "train" / "cat").rename(tmp_path / "unlabelled")  # beside two splits
+    assert len(read_images(tmp_path, 8)) == 4
+    assert read_images(tmp_path, 8, "unlabelled").names == ("unlabelled/0.png", "unlabelled/1.png")
+
+
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 40), (4, 8), (21, 20)])
 def test_the_middle_is_kept(tmp_path: Path, width: int, height: int) -> None:
     values = np.zeros((height, width, 3), np.uint8)
@@ -96,6 +108,36 @@ def test_all_kinds_of_pixels(tmp_path: Path) -> None:
     save(tmp_path / "e.bmp", picture((9, 8, 7)))
     means = read_images(tmp_path, 8).images.mean(axis=(1, 2))
     np.testing.assert_allclose(means, [[77] * 3, [9, 8, 7], [77] * 3, [9, 8, 7], [9, 8, 7]], atol=1)
+
+
+@pytest.mark.parametrize(
+    ("most", "value", "gray"), [(255, 77, 77), (4095, 2048, 128), (65535, 257, 1), (15, 5, 85)]
+)
+def test_gray_levels_of_pgm_are_of_its_brightest(tmp_path: Path, most: int, value: int, gray: int) -> None:
+    values = np.full((8, 8), value, ">u2" if most > 255 else np.uint8)
+    (tmp_path / "a.pgm").write_bytes(f"P5 8 8 {most}\n".encode() + values.tobytes())
+    assert (read_images(tmp_path, 8).images == gray).all()
+
+
+def test_the_colours_of_ppm(tmp_path: Path) -> None:
+    save(tmp_path / "a.ppm", picture((9, 80, 200)))
+    assert (read_images(tmp_path, 8).images == (9, 80, 200)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 20000), (20000, 1)])
+def test_a_thread_is_no_giant(tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    resize = cv2.resize
+
+    def watched(image: np.ndarray, target: tuple[int, int], **rest: int) -> np.ndarray:
+        seen.append(target[0] * target[1])
+        return resize(image, target, **rest)
+
+    monkeypatch.setattr(cv2, "resize", watched)
+    save(tmp_path / "a.png", picture((1, 2, 3), size))
+    save(tmp_path / "b.png", picture((1, 2, 3), (30, 20)))
+    found = read_images(tmp_path, 32)
+    assert len(found) == 2 and (found.images == (1, 2, 3)).all() and max(seen) <= 16 * 32 * 32
 
 
 def test_what_cannot_be_read_is_listed(tmp_path: Path) -> None:

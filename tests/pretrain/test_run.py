@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -130,6 +131,22 @@ def test_a_method_comes_back_whole(tmp_path: Path) -> None:
     assert method.moved == pytest.approx(sum(range(1, 7)) / 6)
     saved = load_file(tmp_path / "run" / FILE)
     assert torch.equal(method.backbone.conv.weight, saved["conv.weight"])
+
+
+def test_a_run_does_not_need_what_it_began_with(tmp_path: Path) -> None:
+    def learn(out: Path, **backbone: Any) -> None:
+        values = {"method": "rotation", "data": {"size": 32}, "backbone": backbone}
+        values |= {"optimizer": {"steps": 1, "batch": 4, "warmup_steps": 0}, "engine": {"precision": "32"}}
+        images = ImageSet(np.zeros((8, 32, 32, 3), np.uint8), None, (), tuple("abcdefgh"))
+        module.pretrain(lambda _: images, schema("rotation").model_validate(values), out, device="cpu")
+
+    learn(tmp_path / "one", share=0.125)
+    learn(tmp_path / "two", arch=str(tmp_path / "one"))
+    shutil.rmtree(tmp_path / "one")
+    method, settings = load_method(tmp_path / "two")
+    assert settings.backbone.arch == str(tmp_path / "one")
+    saved = load_file(tmp_path / "two" / FILE)
+    assert all(torch.equal(value, saved[key]) for key, value in method.trunk().state_dict().items())
 
 
 def test_the_rates_of_groups_are_their_own(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import InputError
-from pretrain.images import SPLITS, TARS, ImageSet, read_images
 from pretrain.images import SUFFIXES as IMAGES
+from pretrain.images import TARS, ImageSet, read_images, splits_among
 from vidtrack.files import atomic_file, require_free, write_json
 from vidtrack.learn.frames import list_videos, sampled_frames, shares
 from vidtrack.learn.index.films import DAMAGED
@@ -92,7 +92,8 @@ def _means_videos(folder: Path, split: str | None) -> bool:
 
 def _class_folders(images: list[PurePosixPath], split: str | None) -> bool:
     """Whether images stand in the folders of at least two classes, and none outside; see `read_images`."""
-    splits = {*SPLITS, split} if split is not None else set()
+    tops = {name.parts[0] for name in images if len(name.parts) > 1}
+    splits = splits_among(tops, split) if split is not None else set()
     below = [name.parts[1:] if name.parts[0] in splits else name.parts for name in images]
     return all(len(parts) > 1 for parts in below) and len({parts[0] for parts in below}) > 1
 
