@@ -19,6 +19,7 @@ from pretrain.folder import file_of_run
 from vidtrack.files import sha256
 from vidtrack.given import Direction
 from vidtrack.labels import Masks
+from vidtrack.labels.agree import agree
 from vidtrack.model.embedder import PRECISIONS, Embedder, LabEmbedder, NetworkEmbedder, Precision
 from vidtrack.model.tracker_file import is_tracker_file, load_tracker
 from vidtrack.passes import Passes, Reader
@@ -128,6 +129,8 @@ class Tracker:
                     "an annotation must be Masks, Keypoints, Boxes, Maps or the path of a mask file, not "
                     f"{type(value).__name__}."
                 )
+        if all(isinstance(n, int) and isinstance(value, Masks) for n, value in given.items()):
+            given = dict(agree(given))  # type: ignore[arg-type]
         return Passes(self.session, source, given, direction, start, end, **options)
 
     def describe(self) -> dict[str, Any]:

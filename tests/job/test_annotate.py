@@ -10,6 +10,7 @@ import pytest
 from pretrain.errors import InputError
 from vidtrack.job import LabelOptions, read_annotations
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+from vidtrack.video import save_png
 
 from .conftest import masks
 
@@ -64,6 +65,74 @@ def test_frames_of_masks(texts: list[str], start: int, end: int | None, frames: 
 def test_mistakes(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         read_annotations(LabelOptions(**options), SIZE)
+
+
+@pytest.fixture
+def pictures(folder: Path) -> Path:
+    """Frames that count from 1, and a folder of masks."""
+    for name in ("1.png", "2.png", "3.png", "12.png"):
+        save_png(folder / "frames" / name, np.zeros((*SIZE, 3), np.uint8))
+    return folder / "frames"
+
+
+def placed(folder: Path, *names: str) -> str:
+    shutil.rmtree(folder / "some", ignore_errors=True)
+    (folder / "some").mkdir()
+    for name in names:
+        shutil.copy(folder / "m.png", folder / "some" / name)
+    return "some"
+
+
+@pytest.mark.parametrize(
+    ("names", "frames", "told"),
+    [
+        (("2.png", "12.png"), [1, 3], "2.png was taken for the picture of that name, which is frame 1"),
+        (("00000.png", "00002.png"), [0, 2], None),  # no picture has such a name: numbers
+    ],
+)
+def test_masks_named_like_pictures_are_theirs(
+    folder: Path, pictures: Path, names: tuple[str, ...], frames: list[int], told: str | None
+) -> None:
+    given = read_annotations(LabelOptions(mask=(placed(folder, *names),)), SIZE, video=pictures)
+    assert list(given.labels) == frames
+    assert len(given.warnings) == (told is not None) and (told is None or told in given.warnings[0])
+
+
+def test_masks_of_named_pictures(folder: Path) -> None:
+    for name in ("img_6.png", "img_10.png"):
+        save_png(folder / "named" / name, np.zeros((*SIZE, 3), np.uint8))
+    given = read_annotations(LabelOptions(mask=(placed(folder, "img_10.png"),)), SIZE, video=folder / "named")
+    assert list(given.labels) == [1] and not given.warnings
+    with pytest.raises(InputError, match=r"7\.png is not named like a picture of the video, such as img_6"):
+        read_annotations(
+            LabelOptions(mask=(placed(folder, "img_10.png", "7.png"),)), SIZE, video=folder / "named"
+        )
+
+
+def test_a_mask_named_like_a_later_picture(folder: Path, pictures: Path) -> None:
+    placed(folder, "12.png")
+    given = read_annotations(LabelOptions(mask=("some/12.png",)), SIZE, video=pictures)
+    assert list(given.labels) == [0] and "of frame 3, and was taken for frame 0" in given.warnings[0]
+    assert not read_annotations(LabelOptions(mask=("3=some/12.png",)), SIZE, video=pictures).warnings
+
+
+def test_a_mask_among_the_pictures_is_no_mask(folder: Path, pictures: Path) -> None:
+    shutil.copy(folder / "m.png", pictures / "first.png")
+    with pytest.raises(InputError, match=r"first\.png is one of the pictures in .*frames"):
+        read_annotations(LabelOptions(mask=("frames/first.png",)), SIZE, video=pictures)
+    with pytest.raises(InputError, match="is one of the pictures"):
+        read_annotations(LabelOptions(mask=("0=frames/first.png",)), SIZE, video=pictures)
+
+
+def test_colours_agree_and_objects_that_end_are_told(folder: Path) -> None:
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    picture[:9, :9], picture[20:30, :9] = (255, 0, 0), (0, 0, 255)
+    save_png(folder / "both.png", picture)
+    picture[:9] = 0
+    save_png(folder / "blue.png", picture)
+    given = read_annotations(LabelOptions(mask=("both.png", "7=blue.png")), SIZE)
+    assert given.labels[0].objects == [1, 2] and given.labels[7].objects == [2]
+    assert "frame 7 leaves out object 1:" in given.warnings[0]
 
 
 def test_a_stray_file_among_masks(folder: Path) -> None:

@@ -134,7 +134,7 @@ def propagate(
         tell = None if quiet else say
         if video is not None:
             info = probe(video)
-            given = read_annotations(label_options, (info.height, info.width), start, end)
+            given = read_annotations(label_options, (info.height, info.width), start, end, video)
             if adapt:
                 loaded = _adapted(video, tracker, options, plan.cache_bytes > 0, quiet)
             else:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from pretrain.errors import InputError
+from vidtrack.job.mask_paths import by_frame
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+from vidtrack.labels.agree import agree, left_out
 from vidtrack.labels.textfiles import LARGEST
 
-T = TypeVar("T")
 SHOWN = 3  # names in a sentence
 KIND_OPTIONS = ("mask", "keypoints", "point", "box", "boxes", "array")
 
@@ -81,7 +80,11 @@ class Annotations:
 
 
 def read_annotations(
-    options: LabelOptions, size: tuple[int, int], start: int = 0, end: int | None = None
+    options: LabelOptions,
+    size: tuple[int, int],
+    start: int = 0,
+    end: int | None = None,
+    video: Path | None = None,
 ) -> Annotations:
     """Load what the options name.
 
@@ -90,18 +93,25 @@ def read_annotations(
         size: `(height, width)` of the video's frames.
         start: the frame to which paths without a frame, points and boxes belong.
         end: the frame after the last, or None.
+        video: what is labelled, see `by_frame`.
 
     Raises:
         InputError: anything that can't be read, or doesn't fit the video.
     """
     options.kind()
     if options.mask:
-        return _read_files(
-            "mask", _with_folders(options.mask, start, end), start, _mask_loader(options, size)
-        )
+        paths, told = by_frame("mask", options.mask, start, end, video)
+        found = _read_files(paths, lambda path: Masks.load(path, void=options.void, size=size))
+        found.labels = agree(found.labels)
+        found.warnings += told + left_out(found.labels)
+        return found
     if options.array:
-        paths = _by_frame("array", options.array, start)
-        return _read_files("array", paths, start, lambda path: Maps.load(path, size=size))
+        paths, told = by_frame("array", options.array, start, end, video)
+        found = _read_files(paths, lambda path: Maps.load(path, size=size))
+        if len({value.values.shape[-1] for value in found.labels.values()}) > 1:
+            raise InputError("the arrays have different numbers of channels: give arrays of one kind.")
+        found.warnings += told
+        return found
     if options.point:
         points = [_point(text, size) for text in options.point]
         return Annotations({start: Keypoints.from_points(points)}, {start: " ".join(options.point)})
@@ -119,16 +129,8 @@ def read_annotations(
     return found
 
 
-def _mask_loader(options: LabelOptions, size: tuple[int, int]) -> Callable[[Path], Masks]:
-    return lambda path: Masks.load(path, void=options.void, size=size)
-
-
-def _read_files(
-    option: str, paths: Mapping[int, Path], start: int, load: Callable[[Path], Any]
-) -> Annotations:
+def _read_files(paths: Mapping[int, Path], load: Callable[[Path], Any]) -> Annotations:
     labels = {number: load(path) for number, path in sorted(paths.items())}
-    if option == "array" and len({value.values.shape[-1] for value in labels.values()}) > 1:
-        raise InputError("the arrays have different numbers of channels: give arrays of one kind.")
     warnings = [sentence for value in labels.values() for sentence in value.warnings]
     return Annotations(labels, {number: str(paths[number]) for number in labels}, warnings)
 
@@ -173,50 +175,6 @@ def _ending_points(path: Path, labels: Mapping[int, Keypoints]) -> list[str]:
         f"{path}: frame {number} has no place for {which}{others}: an annotated frame says where all points "
         "are, so what it leaves out is not seen from there on; give its place to keep it."
     ]
-
-
-def _with_folders(texts: Iterable[str], start: int, end: int | None) -> dict[int, Path]:
-    """Frame number -> mask; a folder stands for the masks in it."""
-    paths: dict[int, Path] = {}
-    for text in texts:
-        folder = Path(text)
-        if not os.path.isdir(folder):  # a Path raises for names that are too long
-            _merge("mask", paths, _by_frame("mask", [text], start))
-            continue
-        files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-        for file in files:
-            if not (file.stem.isascii() and file.stem.isdecimal()) or file.is_dir():
-                raise InputError(
-                    f"{file} is not named by a frame number: rename it, as 00012.png for frame 12."
-                )
-        inside = [file for file in files if int(file.stem) >= start and (end is None or int(file.stem) < end)]
-        if not inside:
-            raise InputError(
-                f"{folder} holds no mask of a frame that is wanted: name masks by frame numbers."
-            )
-        for file in inside:
-            _merge("mask", paths, {int(file.stem): file})
-    return paths
-
-
-def _by_frame(option: str, texts: Iterable[str], start: int) -> dict[int, Path]:
-    """Frame number -> path, from `FRAME=PATH` or `PATH`."""
-    paths: dict[int, Path] = {}
-    for text in texts:
-        named = re.fullmatch(r"([0-9]{1,9})=(.+)", text, re.DOTALL)
-        number, path = (int(named[1]), named[2]) if named and not os.path.exists(text) else (start, text)
-        _merge(option, paths, {number: Path(path)})
-    return paths
-
-
-def _merge(option: str, paths: dict[int, Path], more: Mapping[int, Path]) -> None:
-    for number, path in more.items():
-        if number in paths:
-            raise InputError(
-                f"--{option} names {paths[number]} and {path} for frame {number}: say for which frame each "
-                f"is, as in --{option} 120={path}."
-            )
-        paths[number] = path
 
 
 def _numbers(option: str, text: str, names: str) -> list[float]:

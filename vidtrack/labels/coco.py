@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,16 @@ def parse_coco(
         names = _category_names(data)
     canvas = Canvas(_size(info, annotations, size, where), where)
     kept = _kept_ids(annotations)
-    empty = 0
+    empty, count = 0, Counter[str]()
     for index, item in enumerate(annotations):
         region = _region(item, canvas.size, f"{where}, annotation {index + 1}")
         empty += not region.any()
         name = item.get("name") or names.get(_key(item.get("category_id")))
         object_id = canvas.next_id(index if kept is None else kept[index] - 1, str(name) if name else None)
         canvas.draw(region, object_id)
+        if name and kept is None:
+            count[str(name)] += 1
+            canvas.masks.keys[object_id] = (str(name), str(count[str(name)]))
     if empty:
         canvas.masks.warnings.append(f"{where}: {empty} of {len(annotations)} annotations have no area.")
     return canvas.masks

@@ -57,6 +57,7 @@ def masks_from_colors(rgb: np.ndarray, where: str, void: int | None = None) -> M
     else:
         result = _by_appearance(index, table, where, void)
     result.warnings = warnings + result.warnings
+    result.keys = dict(result.colors)
     return result
 
 

@@ -58,6 +58,7 @@ def parse_labelme(data: dict[str, Any], where: str, size: tuple[int, int] | None
             if key not in ids:
                 ids[key] = canvas.next_id(len(ids), label)
                 groups.setdefault(label, set()).add(key[1])
+                canvas.masks.keys[ids[key]] = (label, "1" if key[1] == "None" else key[1])
             canvas.draw(region, ids[key])
     for (label, group), object_id in ids.items():
         if len(groups[label]) > 1 and group != "None":

@@ -13,6 +13,7 @@ from vidtrack.files import atomic_file
 from vidtrack.labels.palette import PALETTE, VOID
 
 MAX_OBJECTS = 254
+Key = tuple[str, ...] | tuple[int, int, int]
 
 
 @dataclass(eq=False)
@@ -25,6 +26,8 @@ class Masks:
         names: id -> name, from formats that name objects (labelme, COCO); may be empty.
         colors: id -> RGB, for objects that came as colours; may be empty.
         warnings: one sentence for each thing about the file that the user should know.
+        keys: id -> what the file calls the object, where it has no ids of its own: a colour or a name, which
+            is the same object's in all files; see `vidtrack.labels.agree`.
     """
 
     ids: np.ndarray
@@ -32,6 +35,7 @@ class Masks:
     names: dict[int, str] = field(default_factory=dict)
     colors: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    keys: dict[int, Key] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check shapes and types here, so that nothing downstream needs to."""
@@ -160,7 +164,8 @@ class Masks:
             return cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
 
         void = None if self.void is None else nearest(self.void.astype(np.uint8)).astype(np.bool_)
-        return Masks(nearest(self.ids), void, dict(self.names), dict(self.colors), list(self.warnings))
+        told, keys = list(self.warnings), dict(self.keys)
+        return Masks(nearest(self.ids), void, dict(self.names), dict(self.colors), told, keys)
 
     def _checked(self, where: str, size: tuple[int, int] | None) -> Masks:
         """These masks at `size`, if they have an object and the aspect ratio of `size`."""

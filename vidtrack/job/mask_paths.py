@@ -1,0 +1,117 @@
+"""Which frame a file of labels is of: as the command line says it, or by its name in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pretrain.errors import InputError
+from vidtrack.video.folder import list_images
+
+
+def by_frame(
+    option: str, texts: Iterable[str], start: int, end: int | None, video: Path | None
+) -> tuple[dict[int, Path], list[str]]:
+    """Frame number -> path, and warnings.
+
+    A folder, which only masks may have, stands for the masks in it. Those that are named like pictures of a
+    video that is itself a folder of pictures are theirs, as results have these names; other names are frame
+    numbers.
+
+    Args:
+        option: of the command line.
+        texts: `PATH`, `FRAME=PATH`, or folders.
+        start: the frame of a path without one.
+        end: the frame after the last that is wanted, or None.
+        video: what is labelled; None: a camera.
+
+    Raises:
+        InputError: two files for one frame, a folder without a mask that is wanted, a file in it that is of
+            no frame, or one of the video's own pictures.
+    """
+    pictures = list_images(video) if video is not None and video.is_dir() else []
+    frames = {file.stem: number for number, file in enumerate(pictures)}
+    paths: dict[int, Path] = {}
+    warnings: list[str] = []
+    for text in texts:
+        if option == "mask" and os.path.isdir(text):  # a Path raises for names that are too long
+            more, told = _in_folder(Path(text), start, end, frames)
+            warnings += told
+        else:
+            more = _named(text, start)
+            ((number, path),) = more.items()
+            if number == start and str(path) == text and frames.get(path.stem, start) != start:
+                own = frames[path.stem]
+                warnings.append(
+                    f"{path} is named like the picture of frame {own}, and was taken for frame {start}: give "
+                    f"--{option} {own}={path} if it is of that."
+                )
+        _merge(option, paths, more)
+    _require_apart(option, paths, pictures)
+    return paths, warnings
+
+
+def _in_folder(
+    folder: Path, start: int, end: int | None, frames: Mapping[str, int]
+) -> tuple[dict[int, Path], list[str]]:
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    named = [file for file in files if file.stem in frames]
+    numbers: dict[int, Path] = {}
+    for file in files:
+        if file.is_dir() or (named and file not in named) or not (named or _is_number(file.stem)):
+            like = f", such as {next(iter(frames))}.png" if frames else ""
+            raise InputError(
+                f"{file} is not named like a picture of the video{like}: rename it."
+                if named
+                else f"{file} is not named by a frame number: rename it, as 00012.png for frame 12."
+            )
+        _merge("mask", numbers, {frames[file.stem] if named else int(file.stem): file})
+    inside = {n: file for n, file in sorted(numbers.items()) if n >= start and (end is None or n < end)}
+    if not inside:
+        raise InputError(f"{folder} holds no mask of a frame that is wanted: name masks by frame numbers.")
+    other = next((n for n, file in inside.items() if named and not _is(file.stem, n)), None)
+    if other is None or not _is_number(inside[other].stem):
+        return inside, []
+    return inside, [
+        f"{folder} holds masks named like the pictures of the video: {inside[other].name} was taken for the "
+        f"picture of that name, which is frame {other}."
+    ]
+
+
+def _is_number(stem: str) -> bool:
+    return stem.isascii() and stem.isdecimal()
+
+
+def _is(stem: str, number: int) -> bool:
+    return _is_number(stem) and int(stem) == number
+
+
+def _named(text: str, start: int) -> dict[int, Path]:
+    """Frame number -> path, from `FRAME=PATH` or `PATH`."""
+    named = re.fullmatch(r"([0-9]{1,9})=(.+)", text, re.DOTALL)
+    number, path = (int(named[1]), named[2]) if named and not os.path.exists(text) else (start, text)
+    return {number: Path(path)}
+
+
+def _merge(option: str, paths: dict[int, Path], more: Mapping[int, Path]) -> None:
+    for number, path in more.items():
+        if number in paths:
+            raise InputError(
+                f"--{option} names {paths[number]} and {path} for frame {number}: say for which frame each "
+                f"is, as in --{option} 120={path}."
+            )
+        paths[number] = path
+
+
+def _require_apart(option: str, paths: Mapping[int, Path], pictures: Iterable[Path]) -> None:
+    """Raises InputError if a file of labels is itself a frame: it lies in the video's folder."""
+    known = {file.name: file for file in pictures}
+    for path in paths.values():
+        picture = known.get(path.name)
+        if picture is not None and path.exists() and path.resolve() == picture.resolve():
+            raise InputError(
+                f"--{option} {path} is one of the pictures in {picture.parent}, all of which are frames of "
+                "the video: move it to another folder."
+            )
