@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_a_new_colour_takes_no_id_that_a_file_says(tmp_path: Path) -> None:
 def test_any_frames_agree(frames: list[set[str]]) -> None:
     masks = {}
     for number, names in enumerate(frames):
-        order = sorted(names, key=lambda name: hash((name, number)))
+        order = sorted(names, key=lambda name: crc32(f"{name}{number}".encode()))
         table = {i: (name,) for i, name in enumerate(order, 1)}
         masks[number] = Masks(np.arange(len(order) + 1, dtype=np.uint8)[None], keys=dict(table))
     known: dict[tuple[Any, ...], int] = {}
@@ -118,6 +119,11 @@ def test_any_frames_agree(frames: list[set[str]]) -> None:
             place = int(np.flatnonzero(one.ids[0] == i)[0])
             assert masks[number].keys[int(masks[number].ids[0, place])] == one.keys[i]
     assert len(set(known.values())) == len(known)
+
+
+def test_what_was_resized_is_the_same_thing(tmp_path: Path) -> None:
+    small = agree({0: painted(tmp_path, "ab"), 1: painted(tmp_path, "b").resized((24, 24)).resized((12, 12))})
+    assert ids(small[1]) == {"b": 2}
 
 
 def test_too_many_things() -> None:
