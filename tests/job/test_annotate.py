@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "all").mkdir()
     for name in ("0.png", "0007.png", "00012.png", ".DS_Store"):
         shutil.copy("m.png", tmp_path / "all" / name)
+    Masks(np.zeros(SIZE, np.uint8)).save("empty.png")
     np.save("a.npy", np.zeros(SIZE, np.float32))
     np.save("b.npy", np.zeros((*SIZE, 2), np.float32))
     return tmp_path
@@ -59,6 +60,9 @@ def test_frames_of_masks(texts: list[str], start: int, end: int | None, frames: 
         ({"point": ("nan,3",)}, "not x,y"),
         ({"box": ("1,2,3",)}, "not x1,y1,x2,y2"),
         ({"box": ("70,2,80,9",)}, "outside of the frame"),
+        ({"box": ("0.1,0.2,0.5,0.9",)}, "give pixels, not shares of the 64 x 48"),
+        ({"mask": ("empty.png",)}, "has no object"),
+        ({"mask": ("empty.png", "4=empty.png")}, "the masks have no object"),
     ],
 )
 @pytest.mark.usefixtures("folder")
@@ -133,6 +137,11 @@ def test_colours_agree_and_objects_that_end_are_told(folder: Path) -> None:
     given = read_annotations(LabelOptions(mask=("both.png", "7=blue.png")), SIZE)
     assert given.labels[0].objects == [1, 2] and given.labels[7].objects == [2]
     assert "frame 7 leaves out object 1:" in given.warnings[0]
+
+
+def test_a_mask_may_say_that_nothing_is_there(folder: Path) -> None:
+    given = read_annotations(LabelOptions(mask=("m.png", "5=empty.png")), SIZE)
+    assert given.labels[0].objects and not given.labels[5].objects and not given.warnings
 
 
 def test_a_stray_file_among_masks(folder: Path) -> None:

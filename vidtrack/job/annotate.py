@@ -101,7 +101,10 @@ def read_annotations(
     options.kind()
     if options.mask:
         paths, told = by_frame("mask", options.mask, start, end, video)
-        found = _read_files(paths, lambda path: Masks.load(path, void=options.void, size=size))
+        several = len(paths) > 1  # then one of them may say that nothing is there
+        found = _read_files(paths, lambda path: Masks.load(path, void=options.void, size=size, empty=several))
+        if not any(masks.objects for masks in found.labels.values()):
+            raise InputError("the masks have no object: mark at least one pixel in one of them.")
         found.labels = agree(found.labels)
         found.warnings += told + left_out(found.labels)
         return found
@@ -202,6 +205,10 @@ def _point(text: str, size: tuple[int, int]) -> tuple[float, float]:
 
 def _box(text: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
     left, top, right, bottom = _numbers("box", text, "x1,y1,x2,y2")
+    if max(left, top, right, bottom) <= 1:
+        raise InputError(
+            f"--box {text} is no larger than a pixel: give pixels, not shares of the {size[1]} x {size[0]}."
+        )
     if not (left < right and top < bottom):
         raise InputError(f"--box {text} is empty: give its left, top, right and bottom edge.")
     if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:

@@ -44,7 +44,8 @@ def laid_aside_bytes(about: About, lengths: Iterable[int]) -> int:
     if about.kind is Keypoints:
         frame = 12 * len(carried[0]) * len(carried[1])  # as the carriers pack them: x, y, confidence
     elif about.kind is Boxes:
-        frame = grid * 2 * (2 + len(carried))  # half precision: background, objects, similarity
+        labels = grid * FINE**2 * (1 + len(carried))
+        frame = 2 * (labels + grid)  # half precision: background and objects, similarity
     elif about.kind is Maps:
         frame = grid * (4 * (1 + carried[0]) + 2)
     else:

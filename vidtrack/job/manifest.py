@@ -17,6 +17,7 @@ from vidtrack.tolerance import OnError
 from vidtrack.tracker import Tracker
 
 Manifest = dict[str, Any]
+SHOWN = 5  # frames that a sentence names
 SCHEMA = 2
 
 
@@ -58,6 +59,25 @@ def make_manifest(
         "channels": channels(labels),
         "annotations": {str(number): labels_hash(value) for number, value in labels.items()},
     }
+
+
+def forgotten(name: str, before: Manifest, now: Manifest) -> list[str]:
+    """A sentence where a result of the same video is replaced whose annotations are not all given again.
+
+    Args:
+        name: of the folder of results.
+        before, now: of the result, and of what replaces it.
+    """
+    if before.get("video") != now["video"] or before.get("kind") != now["kind"]:
+        return []
+    frames = sorted(int(number) for number in {*before.get("annotations", {})} - {*now["annotations"]})
+    if not frames:
+        return []
+    listed = ", ".join(map(str, frames[:SHOWN])) + (" and more" if len(frames) > SHOWN else "")
+    return [
+        f"{name} was also annotated at frame{'s' * (len(frames) > 1)} {listed}, which this call leaves out: "
+        "give these labels, too, to keep what follows from them."
+    ]
 
 
 def channels(labels: Mapping[int, Any]) -> list[Any]:

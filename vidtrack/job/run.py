@@ -24,7 +24,7 @@ from vidtrack.job.expect import (
     stated,
 )
 from vidtrack.job.live import LiveSource
-from vidtrack.job.manifest import SCHEMA, Manifest, channels, make_manifest, spans
+from vidtrack.job.manifest import SCHEMA, Manifest, channels, forgotten, make_manifest, spans
 from vidtrack.job.outputs import OUTPUTS, About, check_saves, make_output
 from vidtrack.job.plan import Plan, Progress, Tell
 from vidtrack.job.report import describe_labels, lost_sentences, what
@@ -80,7 +80,11 @@ def propagate_video(
     with work_folder(run.out, run.plan.overwrite) as partial:
         manifest = run.manifest(_hash(video))
         stopped = Earlier.of_stopped(partial)
-        reuse = Reuse((stopped, Earlier.of_results(run.out)), manifest, run.about)
+        replaced = Earlier.of_results(run.out)
+        reuse = Reuse((stopped, replaced), manifest, run.about)
+        if replaced is not None:
+            for line in forgotten(run.out.name, replaced.manifest, manifest):
+                run.tell(f"Warning: {line}")
         try:
             run.announce(video, reuse)
             if stopped is not None and next(reuse.from_folder(partial), None) is None:

@@ -61,7 +61,7 @@ def left_out(masks: Mapping[int, Masks]) -> list[str]:
     endings: list[tuple[int, list[int], list[int]]] = []
     for number in sorted(masks):
         now = set(masks[number].objects)
-        if seen - now:
+        if now and seen - now:  # a mask of nothing says so
             endings.append((number, sorted(seen - now), sorted(now - seen)))
         seen |= now
     if not endings:

@@ -56,7 +56,14 @@ class Masks:
         return self.ids.shape[0], self.ids.shape[1]
 
     @classmethod
-    def load(cls, path: Path | str, *, void: int | None = None, size: tuple[int, int] | None = None) -> Masks:
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        void: int | None = None,
+        size: tuple[int, int] | None = None,
+        empty: bool = False,
+    ) -> Masks:
         """Read a mask file; the content decides about the format, never the extension.
 
         Palette PNG, gray 0/255, gray ids (8 or 16 bit), RGB colours, alpha (`maskfiles`), `.npy` ids,
@@ -68,6 +75,7 @@ class Masks:
                 are 0 and 255 has one object, and 255 beside other ids is an error.
             size: `(height, width)` of the video frame; a mask of another size and the same aspect ratio is
                 resized by nearest neighbour, with a warning.
+            empty: whether a mask without any object will do: it says that nothing is there.
 
         Raises:
             InputError: no such file, not a mask, a JPEG, no object, more than 254 objects, another aspect
@@ -75,7 +83,7 @@ class Masks:
         """
         from vidtrack.labels.maskfiles import read_mask
 
-        return read_mask(Path(path), void, size)._checked(str(path), size)
+        return read_mask(Path(path), void, size)._checked(str(path), size, empty)
 
     @classmethod
     def from_coco(
@@ -167,10 +175,10 @@ class Masks:
         told, keys = list(self.warnings), dict(self.keys)
         return Masks(nearest(self.ids), void, dict(self.names), dict(self.colors), told, keys)
 
-    def _checked(self, where: str, size: tuple[int, int] | None) -> Masks:
-        """These masks at `size`, if they have an object and the aspect ratio of `size`."""
+    def _checked(self, where: str, size: tuple[int, int] | None, empty: bool = False) -> Masks:
+        """These masks at `size`, if they have an object, or need none, and the aspect ratio of `size`."""
         objects = self.objects
-        if not objects:
+        if not objects and not empty:
             raise InputError(f"{where} has no object: every pixel is background; mark at least one pixel.")
         if size is None or self.size == tuple(size):
             return self
@@ -182,7 +190,7 @@ class Masks:
         result = self.resized(size)
         result.warnings.append(f"{where} is {_by(self.size)} and was resized to the video's {_by(size)}.")
         lost = sorted(set(objects) - set(result.objects))
-        if len(lost) == len(objects):
+        if objects and len(lost) == len(objects):
             raise InputError(
                 f"{where} has no object left when resized from {_by(self.size)} to the video's {_by(size)}:"
                 " paint the mask on a frame of this video."

@@ -8,6 +8,9 @@ from pretrain.errors import InputError
 from vidtrack.labels.masks import MAX_OBJECTS, Masks
 from vidtrack.labels.neighbours import WIDTHS, extremes, flat
 
+_FEW, _MANY = 3, 24  # values up to which they are ids: beside 255, which is no id; and below it
+_FAINT = 24  # levels from either end within which a brush hardly changes
+
 
 def masks_from_values(values: np.ndarray, where: str, void: int | None) -> Masks:
     """Ids from the values of a mask image.
@@ -39,11 +42,12 @@ def masks_from_values(values: np.ndarray, where: str, void: int | None) -> Masks
     if present[0] < 0 or (objects and objects[-1] > 255):
         bad = present[0] if present[0] < 0 else objects[-1]
         raise InputError(f"{where} holds the value {bad}: renumber the objects to ids 1 to 254.")
+    if unlabelled is None and objects and _is_soft(labelled.astype(np.uint8), objects):
+        peak = objects[-1]
+        pixels = int(((labelled > 0) & (labelled < peak)).sum())
+        warning = f"{where} has soft edges: {pixels} pixels went to the nearer of 0 and {peak}."
+        return Masks((labelled > peak / 2).astype(np.uint8), warnings=[warning])
     if objects and objects[-1] == 255:
-        if unlabelled is None and _is_soft(labelled.astype(np.uint8), objects):
-            pixels = int(((labelled > 0) & (labelled < 255)).sum())
-            warning = f"{where} has soft edges: {pixels} pixels went to the nearer of 0 and 255."
-            return Masks((labelled > 127).astype(np.uint8), warnings=[warning])
         raise InputError(
             f"{where} holds 255 beside other ids: add --void 255 if 255 marks pixels without a label,"
             " renumber the objects to ids 1 to 254, or, if this is one object with soft edges, use only 0 and"
@@ -53,14 +57,19 @@ def masks_from_values(values: np.ndarray, where: str, void: int | None) -> Masks
 
 
 def _is_soft(values: np.ndarray, objects: list[int]) -> bool:
-    """Whether 255 beside other values is a 0/255 mask with anti-aliased edges.
+    """Whether values beside 0 and the largest are the soft edges of one object.
 
-    Ids that happen to lie between background and a void border are told apart by being flat in more than
-    a tenth of their pixels (a square of 3x3 is in 1/9), or by being fewer than three.
+    That is 255, or so many values below it that they are hardly ids. Ids that happen to lie between
+    background and a void border are told apart by being flat in more than a tenth of their pixels (a square
+    of 3x3 is in 1/9), or by being few. The faint ends of a wide brush are flat, too, and are not looked at.
     """
-    between = (values > 0) & (values < 255)
+    peak = objects[-1]
+    if len(objects) <= (_FEW if peak == 255 else _MANY):
+        return False
+    between = (values > 0) & (values < peak)
+    clear = (values > _FAINT) & (values < peak - _FAINT)
     even = flat(values)
-    if len(objects) <= 3 or even[between].mean() >= 0.1 or not even[values == 255].any():
+    if even[clear if clear.any() else between].mean() >= 0.1 or not even[values == peak].any():
         return False
     low, high = extremes(values, WIDTHS[-1])
-    return bool((low[between] == 0).all() and (high[between] == 255).all())
+    return bool((low[between] == 0).all() and (high[between] == peak).all())
