@@ -9,7 +9,7 @@ from vidtrack.labels.masks import MAX_OBJECTS, Masks
 from vidtrack.labels.neighbours import WIDTHS, extremes, flat
 
 _FEW, _MANY = 3, 24  # values up to which they are ids: beside 255, which is no id; and below it
-_FAINT = 24  # levels from either end within which a brush hardly changes
+_NEAR = 0.9  # of the edges that must be near both background and core
 
 
 def masks_from_values(values: np.ndarray, where: str, void: int | None) -> Masks:
@@ -61,15 +61,14 @@ def _is_soft(values: np.ndarray, objects: list[int]) -> bool:
 
     That is 255, or so many values below it that they are hardly ids. Ids that happen to lie between
     background and a void border are told apart by being flat in more than a tenth of their pixels (a square
-    of 3x3 is in 1/9), or by being few. The faint ends of a wide brush are flat, too, and are not looked at.
+    of 3x3 is in 1/9), or by being few. Parts that are thinner than the brush is wide have no core nearby.
     """
     peak = objects[-1]
     if len(objects) <= (_FEW if peak == 255 else _MANY):
         return False
     between = (values > 0) & (values < peak)
-    clear = (values > _FAINT) & (values < peak - _FAINT)
     even = flat(values)
-    if even[clear if clear.any() else between].mean() >= 0.1 or not even[values == peak].any():
+    if even[between].mean() >= 0.1 or not even[values == peak].any():
         return False
     low, high = extremes(values, WIDTHS[-1])
-    return bool((low[between] == 0).all() and (high[between] == peak).all())
+    return bool(((low == 0) & (high == peak))[between].mean() >= _NEAR)
