@@ -219,8 +219,8 @@ def test_a_thin_part_of_a_soft_brush(tmp_path: Path) -> None:
 
 def test_thin_objects_are_no_soft_edges(tmp_path: Path) -> None:
     lines = np.zeros((60, 60), np.uint8)
-    lines[np.arange(10) * 5] = np.arange(1, 11)[:, None]
-    lines[55:60] = 11
+    lines[np.arange(10) * 2] = np.arange(1, 11)[:, None]
+    lines[24:30] = 11
     assert Masks.load(write(tmp_path / "mask.png", lines.tolist())).objects == list(range(1, 12))
 
 
