@@ -24,6 +24,7 @@ import numpy as np
 
 from pretrain.errors import InputError
 from pretrain.limits import TooLarge, max_pixels, open_picture
+from pretrain.walk import files_below
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -83,7 +84,7 @@ def read_images(
     if size < 1:
         raise InputError(f"size={size}: give a number of pixels above 0.")
     if data.is_dir():
-        names = [p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()]
+        names = [p.relative_to(data).as_posix() for p in files_below(data)]
     elif data.is_file() and data.name.lower().endswith(TARS):
         names = _tar_names(data)
     elif data.exists():

@@ -15,6 +15,7 @@ from PIL import Image
 from pretrain.errors import InputError
 from pretrain.images import SUFFIXES, UNREADABLE, ImageSet, read_images, splits_among
 from pretrain.probe.few import held_out
+from pretrain.walk import files_below
 
 DIGITS = "digits"
 TESTS = ("test", "val", "validation")
@@ -105,7 +106,7 @@ def _look(data: Path) -> tuple[set[str], int]:
     sides: list[int | None] = []
     try:
         if data.is_dir():
-            files = [path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file()]
+            files = [path.relative_to(data).as_posix() for path in files_below(data)]
             names = sorted(filter(_is_image, files))
             tops = {PurePosixPath(name).parts[0] for name in names if "/" in name}
             places = np.linspace(0, len(names) - 1, min(len(names), _LOOKED_AT)).round().astype(int)

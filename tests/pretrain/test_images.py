@@ -75,6 +75,14 @@ def test_classes_without_splits(tmp_path: Path) -> None:
     assert read_images(tmp_path, 8, split=None).classes == ("test", "train")
 
 
+def test_a_class_may_be_a_link(tmp_path: Path) -> None:
+    fill(tmp_path / "there")
+    (tmp_path / "here" / "cat").mkdir(parents=True)
+    save(tmp_path / "here" / "cat" / "0.png", picture((1, 2, 3)))
+    (tmp_path / "here" / "dog").symlink_to(tmp_path / "there" / "train" / "dog")
+    assert read_images(tmp_path / "here", 8).classes == ("cat", "dog")
+
+
 def test_a_class_may_be_called_like_a_split(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "test").rename(tmp_path / "cars")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain.errors import InputError
+from pretrain.walk import files_below
 from vidtrack.files import RESULTS, is_results
 from vidtrack.learn.index.build import Progress, build_index
 from vidtrack.learn.index.shots import Shot
@@ -66,10 +67,10 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
     if table.is_file():
         files = [folder / name for name in _listed(table, split, licences)]
     else:
-        entries = [p for p in folder.rglob("*") if not _left_out(p.relative_to(folder).parts)]
+        entries = [p for p in files_below(folder) if not _left_out(p.relative_to(folder).parts)]
         made = {p.parent for p in entries if p.name in RESULTS and p.parent != folder and is_results(p)}
         entries = [p for p in entries if made.isdisjoint(p.parents)]
-        files = [p for p in entries if p.is_file() and p.suffix.lower() in VIDEO_SUFFIXES]
+        files = [p for p in entries if p.suffix.lower() in VIDEO_SUFFIXES]
         files += {p.parent for p in entries if p.suffix.lower() in SUFFIXES}
     if not files:
         wanted = f" of split {split!r}" + (f" and licences {', '.join(licences)}" if licences else "")

@@ -20,6 +20,7 @@ import numpy as np
 from pretrain.errors import InputError
 from pretrain.images import SUFFIXES as IMAGES
 from pretrain.images import TARS, ImageSet, read_images, splits_among
+from pretrain.walk import files_below
 from vidtrack.files import atomic_file, require_free, write_json
 from vidtrack.learn.frames import list_videos, sampled_frames, shares
 from vidtrack.learn.index.films import DAMAGED
@@ -76,7 +77,7 @@ def _means_videos(folder: Path, split: str | None) -> bool:
     """Whether videos are to be read from a folder, not images."""
     if (folder / "clips.csv").is_file():
         return True
-    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    names = [path.relative_to(folder) for path in files_below(folder)]
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     images = [PurePosixPath(name.as_posix()) for name in names if name.suffix.lower() in IMAGES]
     videos = sum(name.suffix.lower() in VIDEO_SUFFIXES for name in names)
