@@ -1,5 +1,6 @@
 """Which option belongs to which frame, and which kind of label."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from pretrain.errors import InputError
 from vidtrack.job import LabelOptions, read_annotations
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+from vidtrack.labels.rlejson import RleJsonWriter
 from vidtrack.video import save_png
 
 from .conftest import masks
@@ -142,6 +144,70 @@ def test_colours_agree_and_objects_that_end_are_told(folder: Path) -> None:
 def test_a_mask_may_say_that_nothing_is_there(folder: Path) -> None:
     given = read_annotations(LabelOptions(mask=("m.png", "5=empty.png")), SIZE)
     assert given.labels[0].objects and not given.labels[5].objects and not given.warnings
+
+
+def film(images: list[dict[str, Any]], annotated: list[int]) -> dict[str, Any]:
+    """A COCO data set in which the images of some ids have a square as object 3."""
+    square = [[8, 8, 24, 8, 24, 24, 8, 24]]
+    shared = {"height": SIZE[0], "width": SIZE[1]}
+    return {
+        "images": [shared | image for image in images],
+        "annotations": [{"image_id": i, "segmentation": square, "track_id": 3} for i in annotated],
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "frames"),
+    [
+        ([{"frame_index": 4, "file_name": "9.png"}, {"frame_index": 0}, {"frame_index": 7}], [4, 7]),
+        ([{"frame_id": 4}, {"frame_id": 0}, {"frame_id": 7}], [4, 7]),
+        ([{"file_name": f"a/frame_{n:06d}.PNG"} for n in (4, 0, 7)], [4, 7]),
+        ([{"file_name": name} for name in ("12.jpg", "1.jpg", "2.jpg")], [1, 3]),  # pictures of these names
+    ],
+)
+def test_a_data_set_of_several_frames(
+    folder: Path, pictures: Path, names: list[dict[str, Any]], frames: list[int]
+) -> None:
+    images = [{"id": 10 + i} | name for i, name in enumerate(names)]
+    (folder / "film.json").write_text(json.dumps(film(images, [10, 12])))
+    given = read_annotations(LabelOptions(mask=("film.json",)), SIZE, video=pictures)
+    assert list(given.labels) == frames and set(given.files.values()) == {"film.json"}
+    assert all(masks.objects == [3] for masks in given.labels.values())
+    one = read_annotations(LabelOptions(mask=(f"{frames[1]}=film.json", "m.png")), SIZE, video=pictures)
+    assert list(one.labels) == [0, frames[1]]
+    part = read_annotations(LabelOptions(mask=("film.json",)), SIZE, frames[0] + 1, video=pictures)
+    assert list(part.labels) == frames[1:]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "sentence"),
+    [
+        ([{"id": 1, "frame_index": 2}, {"id": 2, "frame_index": 2}], ("film.json",), "two images of frame 2"),
+        ([{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}], ("film.json",), "'a.png' of no"),
+        ([{"id": 1, "frame_index": -1}, {"id": 2, "frame_index": 2}], ("film.json",), "of no frame"),
+        ([{"id": 1, "file_name": "1.png"}, {"id": 2, "file_name": "5.png"}], ("3=film.json",), "of frame 3"),
+        (
+            [{"id": 1, "file_name": "1.png"}, {"id": 2, "file_name": "5.png"}],
+            ("film.json", "5=m.png"),
+            "both",
+        ),
+    ],
+)
+def test_data_sets_that_fit_no_frames(
+    folder: Path, images: list[dict[str, Any]], masks: tuple[str, ...], sentence: str
+) -> None:
+    (folder / "film.json").write_text(json.dumps(film(images, [1, 2])))
+    with pytest.raises(InputError, match=sentence):
+        read_annotations(LabelOptions(mask=masks), SIZE)
+
+
+def test_what_a_run_wrote_can_be_given_again(folder: Path) -> None:
+    with RleJsonWriter("film.json", SIZE) as writer:
+        for index in (3, 4, 5):
+            writer.write(index, f"{index:05d}", masks(index))
+    given = read_annotations(LabelOptions(mask=("film.json",)), SIZE)
+    assert list(given.labels) == [3, 4, 5]
+    assert all(np.array_equal(value.ids, masks(n).ids) for n, value in given.labels.items())
 
 
 def test_a_stray_file_among_masks(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import InputError
-from vidtrack.job.mask_paths import by_frame
+from vidtrack.job.mask_paths import by_frame, films_among
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.labels.agree import agree, left_out
 from vidtrack.labels.textfiles import LARGEST
@@ -73,6 +73,21 @@ class Annotations:
     files: dict[int, str]
     warnings: list[str] = field(default_factory=list)
 
+    def add(self, path: Path, labels: Mapping[int, Any]) -> None:
+        """What one file says of several frames.
+
+        Raises:
+            InputError: another file says it of one of them.
+        """
+        for number, value in labels.items():
+            if number in self.labels:
+                raise InputError(
+                    f"{self.files[number]} and {path} both annotate frame {number}: give one of them."
+                )
+            self.labels[number], self.files[number] = value, str(path)
+            self.warnings += value.warnings
+        self.labels = dict(sorted(self.labels.items()))
+
     @property
     def kind(self) -> type[Any]:
         """The class of the labels."""
@@ -102,7 +117,11 @@ def read_annotations(
     if options.mask:
         paths, told = by_frame("mask", options.mask, start, end, video)
         several = len(paths) > 1  # then one of them may say that nothing is there
-        found = _read_files(paths, lambda path: Masks.load(path, void=options.void, size=size, empty=several))
+        films = films_among(paths, options.mask, start, end, video)
+        still = {number: path for number, path in paths.items() if path not in films}
+        found = _read_files(still, lambda path: Masks.load(path, void=options.void, size=size, empty=several))
+        for path, film in films.items():
+            found.add(path, {n: film.masks(n, size) for n in film.images})
         if not any(masks.objects for masks in found.labels.values()):
             raise InputError("the masks have no object: mark at least one pixel in one of them.")
         found.labels = agree(found.labels)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pretrain.errors import InputError
+from vidtrack.labels import Masks
+from vidtrack.labels.coco import images_by_frame, looks_like_coco
+from vidtrack.labels.maskfiles import read_json
 from vidtrack.video.folder import list_images
 
 
@@ -32,7 +37,7 @@ def by_frame(
             no frame, or one of the video's own pictures.
     """
     pictures = list_images(video) if video is not None and video.is_dir() else []
-    frames = {file.stem: number for number, file in enumerate(pictures)}
+    frames = _numbers_of(video)
     paths: dict[int, Path] = {}
     warnings: list[str] = []
     for text in texts:
@@ -51,6 +56,63 @@ def by_frame(
         _merge(option, paths, more)
     _require_apart(option, paths, pictures)
     return paths, warnings
+
+
+@dataclass(frozen=True)
+class Film:
+    """A COCO data set of several images of one video.
+
+    Attributes:
+        path: of the file.
+        data: the parsed JSON.
+        images: id of the image by frame number.
+    """
+
+    path: Path
+    data: Any
+    images: dict[int, Any]
+
+    def masks(self, number: int, size: tuple[int, int]) -> Masks:
+        """Those of a frame of `(height, width)`."""
+        where = f"{self.path}, frame {number}"
+        return Masks.from_coco(self.data, image=self.images[number], size=size, where=where)
+
+
+def films_among(
+    paths: Mapping[int, Path], texts: Collection[str], start: int, end: int | None, video: Path | None
+) -> dict[Path, Film]:
+    """Which of the paths are COCO data sets of several images, as `--save rle` writes them; see `by_frame`.
+
+    One that is given as `FRAME=PATH` stands for that frame, one without a frame for all that are wanted.
+
+    Raises:
+        InputError: see `images_by_frame`; or it has no image of a frame that is wanted.
+    """
+    found: dict[Path, Film] = {}
+    for number, path in paths.items():
+        if path.suffix.lower() != ".json" or not path.is_file():
+            continue
+        data = read_json(path)
+        images = images_by_frame(data, str(path), _numbers_of(video)) if looks_like_coco(data) else {}
+        if not images:
+            continue
+        whole = str(path) in texts
+        first, last = (start, end) if whole else (number, number + 1)
+        inside = {n: i for n, i in images.items() if n >= first and (last is None or n < last)}
+        if not inside:
+            wanted = "a frame that is wanted" if whole else f"frame {number}"
+            raise InputError(
+                f"{path} has no annotated image of {wanted}: its frames are {min(images)} to {max(images)}."
+            )
+        before = found[path].images if path in found else {}
+        found[path] = Film(path, data, before | inside)
+    return found
+
+
+def _numbers_of(video: Path | None) -> dict[str, int]:
+    """Frame number by the name of each picture of a video that is a folder of pictures."""
+    pictures = list_images(video) if video is not None and video.is_dir() else []
+    return {file.stem: number for number, file in enumerate(pictures)}
 
 
 def _in_folder(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,49 @@ def parse_coco(
     if empty:
         canvas.masks.warnings.append(f"{where}: {empty} of {len(annotations)} annotations have no area.")
     return canvas.masks
+
+
+def images_by_frame(data: Any, where: str, names: Mapping[str, int] | None = None) -> dict[int, Any]:
+    """Frame number -> id of each image that has annotations, of a data set with several; else nothing.
+
+    The number is the image's `frame_index` (`frame_id`), as `RleJsonWriter` writes it; where no image has
+    one, that of the video's picture of the same name; where none has, the last number in its file's name.
+
+    Args:
+        data: parsed JSON.
+        where: what the user calls the file, for messages.
+        names: frame number by the name of a picture, without suffix, of a video that is a folder of pictures.
+
+    Raises:
+        InputError: images of no frame, or two of one.
+    """
+    images = data.get("images") if isinstance(data, dict) else None
+    if not isinstance(images, list) or len(images) < 2 or not all(isinstance(item, dict) for item in images):
+        return {}
+    listed = data.get("annotations")
+    wanted = {_key(item.get("image_id")) for item in listed or () if isinstance(item, dict)}
+    labelled = [item for item in images if _key(item.get("id")) in wanted]
+    stems = [str(item.get("file_name", "")).rpartition("/")[2].rpartition(".")[0] for item in labelled]
+    numbers: list[Any] = []
+    for key in ("frame_index", "frame_id"):
+        if any(key in item for item in labelled):
+            numbers = [item.get(key) for item in labelled]
+            break
+    else:
+        numbers = [(names or {}).get(stem) for stem in stems]
+        if all(number is None for number in numbers):
+            found = [re.search(r"([0-9]{1,9})[^0-9]*$", stem) for stem in stems]
+            numbers = [int(match[1]) if match else None for match in found]
+    for item, number in zip(labelled, numbers, strict=True):
+        if type(number) is not int or number < 0:
+            name = str(item.get("file_name") or item.get("id"))
+            raise InputError(
+                f"{where} has an image {name!r} of no frame: give images a frame_index or names with numbers."
+            )
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise InputError(f"{where} has two images of frame {twice}: export it again.")
+    return {number: item.get("id") for number, item in zip(numbers, labelled, strict=True)}
 
 
 def _image_of_frame(data: Any, where: str, frame: int) -> Any:

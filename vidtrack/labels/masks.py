@@ -93,6 +93,7 @@ class Masks:
         image: int | None = None,
         frame: int | None = None,
         size: tuple[int, int] | None = None,
+        where: str = "the COCO annotation",
     ) -> Masks:
         """Masks from COCO: an image of a data set, an annotation, a run-length mask, or a list of these.
 
@@ -101,6 +102,7 @@ class Masks:
             image: id of the image to take from a data set with several.
             frame: number of the frame to take instead, see `parse_coco`.
             size: `(height, width)` of the video frame, see `load`.
+            where: what the user calls parsed JSON, for messages.
 
         Raises:
             InputError: as `load`.
@@ -108,7 +110,6 @@ class Masks:
         from vidtrack.labels.coco import parse_coco
         from vidtrack.labels.maskfiles import read_json
 
-        where = "the COCO annotation"
         if isinstance(source, (str, Path)):
             where = str(source)
             source = read_json(Path(source))
