@@ -175,6 +175,8 @@ def test_a_data_set_of_several_frames(
     assert all(masks.objects == [3] for masks in given.labels.values())
     one = read_annotations(LabelOptions(mask=(f"{frames[1]}=film.json", "m.png")), SIZE, video=pictures)
     assert list(one.labels) == [0, frames[1]]
+    both = tuple(f"{number}=film.json" for number in frames)
+    assert list(read_annotations(LabelOptions(mask=both), SIZE, video=pictures).labels) == frames
     part = read_annotations(LabelOptions(mask=("film.json",)), SIZE, frames[0] + 1, video=pictures)
     assert list(part.labels) == frames[1:]
 
