@@ -248,7 +248,7 @@ def test_a_correction_from_the_command_line(clip: Path) -> None:
 
 def test_help_and_version_are_light(tmp_path: Path) -> None:
     assert run("--version", cwd=tmp_path).stdout.startswith("vidtrack ")
-    for arguments in ("--help", "propagate --help", "benchmark --help"):
+    for arguments in ("--help", "propagate -h", "benchmark --help"):
         done = run(*arguments.split(), cwd=tmp_path)
         assert done.returncode == 0 and "Usage" in done.stdout
     code = "import sys, vidtrack.cli; sys.exit('torch' in sys.modules or 'av' in sys.modules)"

@@ -31,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 benchmark_app = typer.Typer(
     help="Measure a tracker on a data set with ground truth.", no_args_is_help=True, rich_markup_mode=None

@@ -61,6 +61,8 @@ def test_frames_of_masks(texts: list[str], start: int, end: int | None, frames: 
         ({"array": ("a.npy", "3=b.npy")}, "different numbers of channels"),
         ({"point": ("nan,3",)}, "not x,y"),
         ({"box": ("1,2,3",)}, "not x1,y1,x2,y2"),
+        ({"point": ("1,2", "3,4", "5=6,7")}, "2 in frame 0, 1 in frame 5: give all points in each"),
+        ({"point": ("x=6,7",)}, "not x,y"),
         ({"box": ("70,2,80,9",)}, "outside of the frame"),
         ({"box": ("0.1,0.2,0.5,0.9",)}, "give pixels, not shares of the 64 x 48"),
         ({"mask": ("empty.png",)}, "has no object"),
@@ -236,6 +238,14 @@ def test_points_that_a_later_frame_leaves_out_are_told() -> None:
 def test_numbers_and_files_of_other_kinds() -> None:
     points = read_annotations(LabelOptions(point=("3.5,4", "63.5,-0.5")), SIZE, 2).labels[2]
     assert points.xy.tolist() == [[[3.5, 4.0], [63.5, -0.5]]] and points.visible.all()
+    later = read_annotations(LabelOptions(point=("7=1,2", "3,4", "7=5,6", "8,9")), SIZE, 2)
+    assert {n: value.xy[0].tolist() for n, value in later.labels.items()} == {
+        2: [[3, 4], [8, 9]],
+        7: [[1, 2], [5, 6]],
+    }
+    assert later.files == {2: "3,4 8,9", 7: "1,2 5,6"}
+    found = read_annotations(LabelOptions(box=("9=1,1,5,5", "2,2,6,6", "3,3,7,7")), SIZE).labels
+    assert {n: (value.ids, value.xyxy[0, 0]) for n, value in found.items()} == {0: ((1, 2), 2), 9: ((1,), 1)}
     boxes = read_annotations(LabelOptions(box=("-3,2,30.5,9", "1,1,2,2")), SIZE).labels[0]
     assert boxes.ids == (1, 2) and boxes.xyxy[0].tolist() == [-3, 2, 30.5, 9]
     arrays = read_annotations(LabelOptions(array=("a.npy", "5=a.npy")), SIZE)

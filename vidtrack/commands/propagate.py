@@ -19,9 +19,9 @@ Masks = Annotated[
     typer.Option(help="PATH or FRAME=PATH of a mask (PNG, labelme or COCO JSON), or a folder of 00012.png."),
 ]
 Keypoints = Annotated[Path | None, typer.Option(help="File of keypoints: CSV, COCO JSON or DeepLabCut.")]
-Points = Annotated[list[str] | None, typer.Option(help="x,y of a point in the first frame; may be repeated.")]
+Points = Annotated[list[str] | None, typer.Option(help="x,y or FRAME=x,y of a point; may be repeated.")]
 Box = Annotated[
-    list[str] | None, typer.Option(help="x1,y1,x2,y2 of a box in the first frame; may be repeated.")
+    list[str] | None, typer.Option(help="x1,y1,x2,y2 or FRAME=x1,y1,x2,y2 of a box; may be repeated.")
 ]
 Boxes = Annotated[Path | None, typer.Option(help="File of boxes: CSV with a header, or of MOTChallenge.")]
 Array = Annotated[list[str] | None, typer.Option(help="PATH or FRAME=PATH of a map, .npy or .npz.")]
@@ -54,7 +54,7 @@ def propagate(
     live: Annotated[
         str | None, typer.Option(help="Camera number or address instead of a video; Ctrl-C ends it.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder. [<video>_vidtrack]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output folder. [<video>_vidtrack]")] = None,
     save: Save = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = True,
     tracker: TrackerName = "default",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import InputError
-from vidtrack.job.mask_paths import by_frame, films_among
+from vidtrack.job.mask_paths import by_frame, films_among, numbered
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.labels.agree import agree, left_out
 from vidtrack.labels.textfiles import LARGEST
@@ -27,8 +27,8 @@ class LabelOptions:
     Attributes:
         mask: `PATH` or `FRAME=PATH` of masks, or folders of masks named by frame numbers.
         keypoints: a file of keypoints.
-        point: `x,y` of points, in pixels.
-        box: `x1,y1,x2,y2` of boxes, in pixels.
+        point: `x,y` or `FRAME=x,y` of points, in pixels.
+        box: `x1,y1,x2,y2` or `FRAME=x1,y1,x2,y2` of boxes, in pixels; the k-th of each frame is one object.
         boxes: a file of boxes.
         array: `PATH` or `FRAME=PATH` of maps.
         void: value of mask pixels that carry no label.
@@ -135,11 +135,16 @@ def read_annotations(
         found.warnings += told
         return found
     if options.point:
-        points = [_point(text, size) for text in options.point]
-        return Annotations({start: Keypoints.from_points(points)}, {start: " ".join(options.point)})
+        given = numbered(options.point, start)
+        if len({len(texts) for texts in given.values()}) > 1:
+            counts = ", ".join(f"{len(texts)} in frame {number}" for number, texts in given.items())
+            raise InputError(f"--point names {counts}: give all points in each frame, in one order.")
+        points = {n: Keypoints.from_points([_point(text, size) for text in given[n]]) for n in given}
+        return Annotations(points, {n: " ".join(given[n]) for n in given})
     if options.box:
-        boxes = [_box(text, size) for text in options.box]
-        return Annotations({start: Boxes.from_xyxy(boxes)}, {start: " ".join(options.box)})
+        given = numbered(options.box, start)
+        boxes = {n: Boxes.from_xyxy([_box(text, size) for text in given[n]]) for n in given}
+        return Annotations(boxes, {n: " ".join(given[n]) for n in given})
     if options.keypoints is not None:
         path, frames = options.keypoints, dict[int, Any](Keypoints.load(options.keypoints))
     else:

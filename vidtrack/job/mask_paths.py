@@ -157,6 +157,15 @@ def _named(text: str, start: int) -> dict[int, Path]:
     return {number: Path(path)}
 
 
+def numbered(texts: Iterable[str], start: int) -> dict[int, list[str]]:
+    """What follows `FRAME=` in some texts, by frame number, ascending; of texts without one `start`."""
+    found: dict[int, list[str]] = {}
+    for text in texts:
+        named = re.fullmatch(r"([0-9]{1,9})=(.+)", text, re.DOTALL)
+        found.setdefault(int(named[1]) if named else start, []).append(named[2] if named else text)
+    return dict(sorted(found.items()))
+
+
 def _merge(option: str, paths: dict[int, Path], more: Mapping[int, Path]) -> None:
     for number, path in more.items():
         if number in paths:
