@@ -311,6 +311,30 @@ def png(pixels: object, dtype: type = np.uint8) -> bytes:
     return stream.getvalue()
 
 
+def npz(**arrays: object) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **{name: np.asarray(value) for name, value in arrays.items()})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_objects_as_segment_anything_gives_them(tmp_path: Path, suffix: str) -> None:
+    stack = np.zeros((3, 2, 4), bool)
+    stack[0, :, :3], stack[1, 0, 2:], stack[2, 1, 0] = True, True, True
+    content = npz(masks=stack, scores=[0.9, 0.8, 0.7]) if suffix == ".npz" else npy(stack)
+    (tmp_path / f"sam{suffix}").write_bytes(content)
+    masks = Masks.load(tmp_path / f"sam{suffix}")
+    assert masks.ids.tolist() == [[1, 1, 2, 2], [3, 1, 1, 0]]
+    assert len(masks.warnings) == 1 and ": 2 pixels are of several of its 3 objects" in masks.warnings[0]
+    np.save(tmp_path / "one.npy", stack[:1])
+    assert not Masks.load(tmp_path / "one.npy").warnings
+
+
+def test_ids_in_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(npz(arr_0=[[0, 7]]))
+    assert Masks.load(tmp_path / "a.npz").ids.tolist() == [[0, 7]]
+
+
 def npy(values: object) -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.array(values))
@@ -336,6 +360,10 @@ ERRORS = {
     "negative": (npy([[0, -3]]), "holds the value -3"),
     "fractions": (npy([[0.5, 1.0]]), r"holds float64 \[1, 2\]: save integer ids"),
     "3-d": (npy([[[1]]]), r"holds int64 \[1, 1, 1\]"),
+    "many": (npy(np.ones((255, 1, 2), bool)), "has 255 objects"),
+    "other names": (npz(a=[[1]], b=[[1]]), "holds the arrays a, b: name the one with the masks masks"),
+    "scores": (npz(masks=[[0.5]], scores=[1]), r"holds float64 \[1, 1\]"),
+    "damaged npz": (npz(masks=[[1]])[:60], "is a damaged .npz file"),
     "damaged npy": (npy([[0, 1]])[:40], "is a damaged .npy file"),
     "broken json": (b'{"shapes": [', "looks like JSON but can't be read"),
     "unknown json": (b'{"a": 1}', "is JSON, but neither labelme nor COCO"),

@@ -1,4 +1,4 @@
-"""Mask files by content: images of all kinds, `.npy` arrays, labelme and COCO JSON."""
+"""Mask files by content: images of all kinds, arrays of numpy, labelme and COCO JSON."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import numpy as np
 from pretrain.errors import InputError
 from pretrain.limits import TooLarge, open_picture, require_pixels
 from vidtrack.labels.masks import MAX_OBJECTS, Masks
+from vidtrack.labels.npz import open_npz
 from vidtrack.labels.values import masks_from_values
 
 # PIL looks at the content and tries only these: lossless formats, and the lossy ones to name them.
 _FORMATS = ("PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG", "AVIF")
+_ARRAYS = ("masks", "mask", "segmentation")  # names in archives
 _LOSSY = {"JPEG": "a JPEG", "MPO": "a JPEG", "AVIF": "an AVIF image"}
 
 
@@ -26,8 +28,11 @@ def read_mask(path: Path, void: int | None, size: tuple[int, int] | None) -> Mas
         InputError: the file can't be read as a mask.
     """
     head = _head(path).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.startswith(b"\x93NUMPY"):
-        return masks_from_values(_array(path), str(path), void)
+    if head.startswith((b"\x93NUMPY", b"PK\x03\x04")):
+        values, warnings = _array(path, head.startswith(b"PK"))
+        result = masks_from_values(values, str(path), void)
+        result.warnings = warnings + result.warnings
+        return result
     if head.startswith((b"{", b"[")):
         data = read_json(path)
         if isinstance(data, dict) and "shapes" in data:
@@ -68,18 +73,47 @@ def _head(path: Path) -> bytes:
         raise InputError(f"{path} can't be read ({error.strerror}): choose another file.") from error
 
 
-def _array(path: Path) -> np.ndarray:
-    """Integers or bool `[H, W]` of a `.npy` file."""
+def _array(path: Path, archive: bool) -> tuple[np.ndarray, list[str]]:
+    """Integers or bool `[H, W]` of a `.npy` file or of an archive of such arrays, and warnings.
+
+    Of bool `[N, H, W]`, which Segment Anything gives, each is an object; later ones cover earlier ones.
+    """
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: its header may say anything
+        if archive:
+            with open_npz(path) as content:
+                names = [name for name in _ARRAYS if name in content.files] or content.files
+                values = content[names[0]] if len(names) == 1 else None
+        else:
+            names = []
+            values = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: its header may say anything
+    except InputError:
+        raise
     except Exception as error:  # numpy raises many kinds of errors for damaged headers
-        raise InputError(f"{path} is a damaged .npy file: save it again with numpy.save.") from error
-    if values.ndim != 2 or not values.size or values.dtype.kind not in "biu":
+        kind = ".npz" if archive else ".npy"
+        raise InputError(f"{path} is a damaged {kind} file: save it again with numpy.save.") from error
+    if values is None:
+        listed = ", ".join(names) or "none"
+        raise InputError(f"{path} holds the arrays {listed}: name the one with the masks {_ARRAYS[0]}.")
+    stacked = values.ndim == 3 and values.dtype.kind == "b"
+    if (values.ndim != 2 and not stacked) or not values.size or values.dtype.kind not in "biu":
         raise InputError(
-            f"{path} holds {values.dtype} {list(values.shape)}: save integer ids [height, width]."
+            f"{path} holds {values.dtype} {list(values.shape)}: save integer ids [height, width], or bool "
+            "[objects, height, width]."
         )
-    require_pixels(values.shape[1], values.shape[0], path)
-    return np.array(values)
+    require_pixels(values.shape[-1], values.shape[-2], path)
+    if not stacked:
+        return np.array(values), []
+    if len(values) > MAX_OBJECTS:
+        raise InputError(f"{path} has {len(values)} objects, but at most 254 fit: merge some.")
+    ids = np.zeros(values.shape[1:], np.uint8)
+    for number, region in enumerate(values, 1):
+        ids[region] = number
+    several = int((np.count_nonzero(values, axis=0) > 1).sum())
+    warnings = [
+        f"{path}: {several} pixels are of several of its {len(values)} objects, and went to the last of them: "
+        "of masks that are alternatives for one object, save the best alone."
+    ]
+    return ids, warnings if several else []
 
 
 def _masks_from_image(path: Path, void: int | None) -> Masks:

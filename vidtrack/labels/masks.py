@@ -66,7 +66,8 @@ class Masks:
     ) -> Masks:
         """Read a mask file; the content decides about the format, never the extension.
 
-        Palette PNG, gray 0/255, gray ids (8 or 16 bit), RGB colours, alpha (`maskfiles`), `.npy` ids,
+        Palette PNG, gray 0/255, gray ids (8 or 16 bit), RGB colours, alpha, `.npy` and `.npz` of ids or of
+        bool `[objects, H, W]` as Segment Anything gives them (`maskfiles`),
         labelme JSON (`labelme`), COCO JSON (`coco`).
 
         Args:
