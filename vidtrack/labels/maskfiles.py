@@ -110,7 +110,7 @@ def _array(path: Path, archive: bool) -> tuple[np.ndarray, list[str]]:
         ids[region] = number
     several = int((np.count_nonzero(values, axis=0) > 1).sum())
     warnings = [
-        f"{path}: {several} pixels are of several of its {len(values)} objects, and went to the last of them: "
+        f"{path}: {several} pixels are of several of its {len(values)} objects, and went to the last: "
         "of masks that are alternatives for one object, save the best alone."
     ]
     return ids, warnings if several else []
