@@ -197,38 +197,6 @@ def test_soft_gray_edges(tmp_path: Path) -> None:
     assert len(masks.warnings) == 1 and "soft edges" in masks.warnings[0]
 
 
-@pytest.mark.parametrize("peak", [255, 250, 180])
-@pytest.mark.parametrize("blur", [1.0, 2.0, 5.0])
-def test_a_wide_soft_brush_in_gray_is_one_object(tmp_path: Path, blur: float, peak: int) -> None:
-    picture = np.zeros((120, 160), np.uint8)
-    cv2.circle(picture, (70, 60), 40, 255, -1)
-    soft = cv2.GaussianBlur(picture, (0, 0), blur).astype(float) * peak / 255
-    masks = Masks.load(write(tmp_path / "mask.png", soft.round().astype(np.uint8).tolist()))
-    assert masks.objects == [1] and np.mean(masks.ids != (picture > 127)) < 0.01
-    assert len(masks.warnings) == 1 and f"nearer of 0 and {peak}" in masks.warnings[0]
-
-
-def test_a_thin_part_of_a_soft_brush(tmp_path: Path) -> None:
-    picture = np.zeros((160, 240), np.uint8)
-    cv2.circle(picture, (60, 60), 45, 255, -1)
-    picture[60:62, 100:150] = 255  # a tail
-    soft = cv2.GaussianBlur(picture, (0, 0), 2)
-    assert soft[60, 130] < 120
-    assert Masks.load(write(tmp_path / "mask.png", soft.tolist())).objects == [1]
-
-
-def test_thin_objects_are_no_soft_edges(tmp_path: Path) -> None:
-    lines = np.zeros((60, 60), np.uint8)
-    lines[np.arange(10) * 2] = np.arange(1, 11)[:, None]
-    lines[24:30] = 11
-    assert Masks.load(write(tmp_path / "mask.png", lines.tolist())).objects == list(range(1, 12))
-
-
-def test_many_ids_are_no_soft_edges(tmp_path: Path) -> None:
-    rows = np.repeat(np.repeat(np.arange(1, 65).reshape(8, 8), 5, axis=0), 5, axis=1)
-    assert len(Masks.load(write(tmp_path / "mask.png", rows.tolist())).objects) == 64
-
-
 def test_ids_inside_a_void_border_are_not_soft_edges(tmp_path: Path) -> None:
     picture = np.zeros((30, 30), np.uint8)
     for number in range(5):  # small objects close to both background and a wide void border
