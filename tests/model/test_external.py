@@ -69,9 +69,7 @@ def test_unit_vectors_for_any_size(name: str, stride: int, channels: int) -> Non
         assert float(found.float().std(dim=(0, 1)).max()) > 1e-3  # cells differ
 
 
-@pytest.mark.parametrize(
-    "name", [CNN, "convnext_atto", "mobilenetv3_small_050", "vit_base_patch32_siglip_256"]
-)
+@pytest.mark.parametrize("name", [CNN, "convnext_atto", "mobilenetv3_small_050", "eva02_tiny_patch14_224"])
 def test_what_lies_behind_the_map_is_cut_off(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = VideoColorizer(Model(backbone=f"random:{name}", head=(16, 8)))
