@@ -2,7 +2,7 @@
 
     DATA/<class>/<image>            labels are the names of the folders
     DATA/<image>                    no labels
-    DATA/<split>/<class>/<image>    where `split` is asked for and there is a folder of that name
+    DATA/<split>/<class>/<image>    where `split` is asked for and the folders are splits, see `splits_among`
 
 A tar file (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tar.xz`) has the same layout; it is read, never unpacked.
 """

@@ -175,6 +175,8 @@ def test_a_data_set_of_several_frames(
     given = read_annotations(LabelOptions(mask=("film.json",)), SIZE, video=pictures)
     assert list(given.labels) == frames and set(given.files.values()) == {"film.json"}
     assert all(masks.objects == [3] for masks in given.labels.values())
+    same = read_annotations(LabelOptions(mask=("./film.json",)), SIZE, video=pictures)
+    assert list(same.labels) == frames
     one = read_annotations(LabelOptions(mask=(f"{frames[1]}=film.json", "m.png")), SIZE, video=pictures)
     assert list(one.labels) == [0, frames[1]]
     both = tuple(f"{number}=film.json" for number in frames)

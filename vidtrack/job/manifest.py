@@ -70,7 +70,9 @@ def forgotten(name: str, before: Manifest, now: Manifest) -> list[str]:
     """
     if before.get("video") != now["video"] or before.get("kind") != now["kind"]:
         return []
-    frames = sorted(int(number) for number in {*before.get("annotations", {})} - {*now["annotations"]})
+    known = before.get("annotations")
+    gone = {*known} - {*now["annotations"]} if isinstance(known, dict) else set()
+    frames = sorted(int(number) for number in gone if number.isdecimal())
     if not frames:
         return []
     listed = ", ".join(map(str, frames[:SHOWN])) + (" and more" if len(frames) > SHOWN else "")

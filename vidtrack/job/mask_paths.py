@@ -47,7 +47,7 @@ def by_frame(
         else:
             more = _named(text, start)
             ((number, path),) = more.items()
-            if number == start and str(path) == text and frames.get(path.stem, start) != start:
+            if number == start and path == Path(text) and frames.get(path.stem, start) != start:
                 own = frames[path.stem]
                 warnings.append(
                     f"{path} is named like the picture of frame {own}, and was taken for frame {start}: give "
@@ -96,7 +96,7 @@ def films_among(
         images = images_by_frame(data, str(path), _numbers_of(video)) if looks_like_coco(data) else {}
         if not images:
             continue
-        whole = str(path) in texts
+        whole = any(Path(text) == path for text in texts)
         first, last = (start, end) if whole else (number, number + 1)
         inside = {n: i for n, i in images.items() if n >= first and (last is None or n < last)}
         if not inside:
