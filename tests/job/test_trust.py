@@ -83,12 +83,12 @@ def test_the_terminal_tells_few_alarms_and_what_to_do() -> None:
         "frames_per_second": 9.0,
         "damage": {"damaged_frames": [], "doubtful_frames": [], "skipped_frames": []},
         "alarms": [alarm] * 7,
-        "annotate_next": [{"frame": 31}, {"frame": 60}],
+        "annotate_next": [{"frame": n, "name": s} for n, s in ((31, "00031"), (60, "00061"), (9, "img_9"))],
     }
     lines = summary(report)
     assert lines[1:] == [
         *["alarm: object 1 may drift."] * 5,
         "and 2 more alarms, see report.json",
-        "annotate next: frame 31, then 60",
+        "annotate next: frame 31, then 60 (00061), then 9 (img_9)",
     ]
     assert len(summary({**report, "alarms": [], "annotate_next": []})) == 1

@@ -128,5 +128,11 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     if len(found) > ALARMS:
         lines.append(f"and {_count(len(found) - ALARMS, 'more alarm')}, see report.json")
     if wanted:
-        lines.append("annotate next: frame " + ", then ".join(str(one["frame"]) for one in wanted))
+        lines.append("annotate next: frame " + ", then ".join(_frame(one) for one in wanted))
     return lines
+
+
+def _frame(one: Mapping[str, Any]) -> str:
+    """A frame by its number, and by its picture's name where that is another number."""
+    number, name = one["frame"], str(one["name"])
+    return str(number) if name.isdecimal() and int(name) == number else f"{number} ({name})"
