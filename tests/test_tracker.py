@@ -20,7 +20,7 @@ from vidtrack.model.colorizer import Model, VideoColorizer
 from vidtrack.model.tracker_file import load_tracker, save_tracker
 from vidtrack.propagate.settings import Propagation
 from vidtrack.tracker import BUNDLED, Tracker, bundled_weights, load
-from vidtrack.video import VideoWriter
+from vidtrack.video import VideoWriter, save_png
 
 
 def moving(frames: int, height: int = 64, width: int = 96) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -66,6 +66,25 @@ def test_a_session_follows_two_objects(lab: Tracker) -> None:
     for number in (2, 9):
         assert iou(result.labels.ids == number, truth[7] == number) > 0.7
         assert 0.5 < result.confidence[number] <= 1
+
+
+def test_colours_keep_their_objects(lab: Tracker, tmp_path: Path) -> None:
+    """In a session, and by files: the second picture lacks the object that the first one has first."""
+    images, truth = moving(6)
+    write_video(tmp_path / "v.mp4", images)
+    colours = np.zeros((256, 3), np.uint8)
+    colours[2], colours[9] = (255, 0, 0), (0, 0, 255)
+    save_png(tmp_path / "both.png", colours[truth[0]])
+    save_png(tmp_path / "one.png", colours[np.where(truth[3] == 9, 9, 0)])
+    both, one = (Masks.load(tmp_path / f"{name}.png") for name in ("both", "one"))
+    number = int(both.ids[truth[0] == 9][0])
+    assert both.objects == [1, 2] and one.objects == [1] and number == 2
+    session = lab.session()
+    session.step(images[0], both)
+    assert session.step(images[3], one).labels.objects == [number]
+    assert session.step(images[4]).labels.objects == [number]
+    given = {0: tmp_path / "both.png", 3: tmp_path / "one.png"}
+    assert [r.labels.objects for r in lab.propagate(tmp_path / "v.mp4", given)][3:] == [[number]] * 3
 
 
 def test_propagate_reads_files_and_names_frames(lab: Tracker, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
+from vidtrack.labels.agree import next_agrees
+from vidtrack.labels.masks import Key
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.embedder import Embedder
 from vidtrack.propagate.boxes import BoxCarrier
@@ -79,6 +81,7 @@ class Session:
         self.seconds = {"reading": 0.0, "embedding": 0.0, "pointers": 0.0, "readout": 0.0}
         self._size: tuple[int, int] | None = None
         self._index = -1
+        self._keys: dict[Key, int] = {}  # the ids of colours and names
 
     @torch.inference_mode()
     def step(
@@ -97,6 +100,7 @@ class Session:
             frame: uint8 `[H, W, 3]` RGB; all frames of a session have one size.
             annotation: the frame's labels where the user gives them; the first step needs them, and all
                 must be of one kind. They say all about their frame: an object that they lack is not in it.
+                What has a colour or name of masks before has their id, see `vidtrack.labels.agree`.
             index, time, damaged, name: passed on to the result; the index counts up by itself.
 
         Raises:
@@ -109,6 +113,8 @@ class Session:
         self._check_size(index, frame)
         if annotation is not None:
             check_annotation(annotation, frame.shape[:2], self.kind)
+            if isinstance(annotation, Masks):
+                annotation = next_agrees(annotation, self._keys)
             self.begin(type(annotation))
         self._index, self._size = index, _size(frame)  # only now: a refused frame is not counted
         assert self.carrier is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 
@@ -24,17 +24,24 @@ def agree(masks: Mapping[int, Masks]) -> dict[int, Masks]:
     """
     fixed = {i for one in masks.values() for i in one.objects if i not in one.keys}
     known: dict[Key, int] = {}
-    found: dict[int, Masks] = {}
-    for number in sorted(masks):
-        one = masks[number]
-        table = {i: known.get(one.keys[i]) if i in one.keys else i for i in one.objects}
-        for own, given in table.items():
-            if given is None:
-                taken = {*known.values(), *(i for i in table.values() if i is not None)}
-                table[own] = own if own not in taken else _free(taken | fixed)
-                known[one.keys[own]] = table[own]  # type: ignore[assignment]
-        found[number] = renumbered(one, {own: i for own, i in table.items() if i is not None})
-    return found
+    return {number: next_agrees(masks[number], known, fixed) for number in sorted(masks)}
+
+
+def next_agrees(masks: Masks, known: dict[Key, int], fixed: Set[int] = frozenset()) -> Masks:
+    """The masks of a frame, renumbered so that they agree with those before, see `agree`.
+
+    Args:
+        masks: of the frame.
+        known: the id of each colour or name so far; new ones are added.
+        fixed: ids that files say themselves, which no new colour or name takes.
+    """
+    table = {i: known.get(masks.keys[i]) if i in masks.keys else i for i in masks.objects}
+    for own, given in table.items():
+        if given is None:
+            taken = {*known.values(), *(i for i in table.values() if i is not None)}
+            table[own] = number = own if own not in taken else _free(taken | fixed)
+            known[masks.keys[own]] = number
+    return renumbered(masks, {own: i for own, i in table.items() if i is not None})
 
 
 def renumbered(masks: Masks, table: Mapping[int, int]) -> Masks:
