@@ -143,6 +143,20 @@ def test_colours_agree_and_objects_that_end_are_told(folder: Path) -> None:
     assert "frame 7 leaves out object 1:" in given.warnings[0]
 
 
+def test_a_mask_that_is_inside_out_is_told(folder: Path) -> None:
+    ids = masks(0).ids
+    Masks((ids == 0).astype(np.uint8)).save(folder / "inverted.png")
+    Masks((ids > 0).astype(np.uint8)).save(folder / "one.png")
+    (told,) = read_annotations(LabelOptions(mask=("one.png", "7=inverted.png")), SIZE).warnings
+    assert "inverted.png: object 1 fills" in told and "invert the mask" in told
+    Masks(np.ones(SIZE, np.uint8)).save(folder / "whole.png")
+    large = np.ones(SIZE, np.uint8)
+    large[:, :6] = 0
+    Masks(large).save(folder / "large.png")
+    for name in ("whole.png", "large.png"):
+        assert not read_annotations(LabelOptions(mask=(name,)), SIZE).warnings
+
+
 def test_a_mask_may_say_that_nothing_is_there(folder: Path) -> None:
     given = read_annotations(LabelOptions(mask=("m.png", "5=empty.png")), SIZE)
     assert given.labels[0].objects and not given.labels[5].objects and not given.warnings

@@ -17,6 +17,7 @@ from vidtrack.labels.agree import agree, left_out
 from vidtrack.labels.textfiles import LARGEST
 
 SHOWN = 3  # names in a sentence
+MOST, AROUND = 0.5, 0.9  # of the frame and its edges that are hardly ever one object's
 KIND_OPTIONS = ("mask", "keypoints", "point", "box", "boxes", "array")
 
 
@@ -125,7 +126,7 @@ def read_annotations(
         if not any(masks.objects for masks in found.labels.values()):
             raise InputError("the masks have no object: mark at least one pixel in one of them.")
         found.labels = agree(found.labels)
-        found.warnings += told + left_out(found.labels)
+        found.warnings += told + _inside_out(found) + left_out(found.labels)
         return found
     if options.array:
         paths, told = by_frame("array", options.array, start, end, video)
@@ -160,6 +161,19 @@ def _read_files(paths: Mapping[int, Path], load: Callable[[Path], Any]) -> Annot
     labels = {number: load(path) for number, path in sorted(paths.items())}
     warnings = [sentence for value in labels.values() for sentence in value.warnings]
     return Annotations(labels, {number: str(paths[number]) for number in labels}, warnings)
+
+
+def _inside_out(given: Annotations) -> list[str]:
+    """A sentence about the first mask that looks as if object and background had been exchanged."""
+    for number, masks in given.labels.items():
+        inside = masks.ids > 0
+        edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+        if len(masks.objects) == 1 and MOST < inside.mean() < 1 and edge.mean() > AROUND:
+            return [
+                f"{given.files[number]}: object {masks.objects[0]} fills {inside.mean():.0%} of the frame "
+                "and its edges: invert the mask if what is black is the object."
+            ]
+    return []
 
 
 def _in_range(path: Path, labels: dict[int, Any], start: int, end: int | None) -> Annotations:
