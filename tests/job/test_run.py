@@ -17,7 +17,7 @@ from vidtrack.given import DIRECTIONS
 from vidtrack.job import Plan, propagate_video
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.tracker import Tracker
-from vidtrack.video import VideoReader
+from vidtrack.video import VideoReader, save_png
 
 from .conftest import FRAMES, labels, masks
 
@@ -116,6 +116,12 @@ def test_annotations_that_are_not_given_again_are_told(clip: Path, lab: Tracker,
     lines = [line for line in told if line.startswith("Warning")]
     assert len(lines) == 1
     assert "out was also annotated at frames 0, 6, which this call leaves out" in lines[0]
+    other = tmp_path / "other"
+    for number in range(4):
+        save_png(other / f"{number}.png", np.full((48, 64, 3), 50 * number, np.uint8))
+    told.clear()
+    propagate_video(other, {2: masks(2)}, lab, tmp_path / "out", Plan(overwrite=True), tell=told.append)
+    assert "Warning: out holds the result of another video, or of this one as it was" in told[0]
 
 
 def test_the_frames_between_unchanged_annotations_are_read_not_computed(

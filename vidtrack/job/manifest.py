@@ -62,13 +62,15 @@ def make_manifest(
 
 
 def forgotten(name: str, before: Manifest, now: Manifest) -> list[str]:
-    """A sentence where a result of the same video is replaced whose annotations are not all given again.
+    """A sentence where a result of another video is replaced, or one whose annotations aren't all given again.
 
     Args:
         name: of the folder of results.
         before, now: of the result, and of what replaces it.
     """
-    if before.get("video") != now["video"] or before.get("kind") != now["kind"]:
+    if before.get("video") != now["video"]:
+        return [f"{name} holds the result of another video, or of this one as it was, which is replaced."]
+    if before.get("kind") != now["kind"]:
         return []
     known = before.get("annotations")
     gone = {*known} - {*now["annotations"]} if isinstance(known, dict) else set()
