@@ -62,7 +62,7 @@ def make_manifest(
 
 
 def forgotten(name: str, before: Manifest, now: Manifest) -> list[str]:
-    """A sentence where a result of another video is replaced, or one whose annotations aren't all given again.
+    """A sentence where a result of another video is replaced, or one without all of its annotations.
 
     Args:
         name: of the folder of results.
