@@ -221,6 +221,14 @@ def test_data_sets_that_fit_no_frames(
         read_annotations(LabelOptions(mask=masks), SIZE)
 
 
+@pytest.mark.parametrize("listed", [5, {"a": 1}, None, [3]])
+def test_damaged_data_sets_are_one_sentence(folder: Path, listed: Any) -> None:
+    data = film([{"id": 1, "frame_index": 1}, {"id": 2, "frame_index": 2}], []) | {"annotations": listed}
+    (folder / "film.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"film\.json"):
+        read_annotations(LabelOptions(mask=("film.json",)), SIZE)
+
+
 def test_what_a_run_wrote_can_be_given_again(folder: Path) -> None:
     with RleJsonWriter("film.json", SIZE) as writer:
         for index in (3, 4, 5):

@@ -55,6 +55,14 @@ def test_rates_fall_towards_the_input() -> None:
     assert rate_groups(root, net, Transfer(), 0.8) is None
 
 
+def test_a_network_without_stages_learns_as_a_whole() -> None:
+    pytest.importorskip("timm")
+    net = VideoColorizer(Model(backbone="random:poolformer_s12", head=(16, 8)))
+    assert frozen_modules(net, Transfer()) == [] and rate_groups(net, net, Transfer(), 0.8) is None
+    with pytest.raises(InputError, match="doesn't say what the stages of poolformer_s12 are"):
+        frozen_modules(net, Transfer(freeze=1))
+
+
 def test_more_stages_than_there_are() -> None:
     with pytest.raises(InputError, match=r"transfer.freeze=5: resnet18 has 4 stages"):
         frozen_modules(model(), Transfer(freeze=5))

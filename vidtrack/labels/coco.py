@@ -96,7 +96,9 @@ def images_by_frame(data: Any, where: str, names: Mapping[str, int] | None = Non
     if not isinstance(images, list) or len(images) < 2 or not all(isinstance(item, dict) for item in images):
         return {}
     listed = data.get("annotations")
-    wanted = {_key(item.get("image_id")) for item in listed or () if isinstance(item, dict)}
+    if not isinstance(listed, list):
+        return {}
+    wanted = {_key(item.get("image_id")) for item in listed if isinstance(item, dict)}
     labelled = [item for item in images if _key(item.get("id")) in wanted]
     stems = [str(item.get("file_name", "")).rpartition("/")[2].rpartition(".")[0] for item in labelled]
     numbers: list[Any] = []

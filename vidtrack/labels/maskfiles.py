@@ -89,8 +89,8 @@ def _array(path: Path, archive: bool) -> tuple[np.ndarray, list[str]]:
     except InputError:
         raise
     except Exception as error:  # numpy raises many kinds of errors for damaged headers
-        kind = ".npz" if archive else ".npy"
-        raise InputError(f"{path} is a damaged {kind} file: save it again with numpy.save.") from error
+        kind, save = (".npz", "savez") if archive else (".npy", "save")
+        raise InputError(f"{path} is a damaged {kind} file: save it again with numpy.{save}.") from error
     if values is None:
         listed = ", ".join(names) or "none"
         raise InputError(f"{path} holds the arrays {listed}: name the one with the masks {_ARRAYS[0]}.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +18,14 @@ from pretrain.sampler import Draw, draw_rng
 from vidtrack.learn.packs import resized
 
 Square = tuple[int, int, int]  # top, left and side, in pixels
+Scale = Annotated[float, Field(ge=0.1, le=10)]
+Zoom = Annotated[float, Field(ge=0.1, le=1)]
+
+
+def _ordered(pair: Any) -> Any:
+    if pair[0] > pair[1]:
+        raise ValueError("it must be two numbers, the smaller one first")
+    return pair
 
 
 class Clips(Config):
@@ -31,34 +39,13 @@ class Clips(Config):
     """
 
     frames: int = 4
-    gap: tuple[Annotated[int, Field(ge=1)], int] = (1, 3)
+    gap: Annotated[tuple[Annotated[int, Field(ge=1)], int], AfterValidator(_ordered)] = (1, 3)
     crop: int = 128
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: Annotated[tuple[Scale, Scale], AfterValidator(_ordered)] = (1.0, 1.0)
     scale_jitter: float = Field(default=0.0, ge=0, le=2)
-    zoom: tuple[float, float] = (0.5, 1.0)
+    zoom: Annotated[tuple[Zoom, Zoom], AfterValidator(_ordered)] = (0.5, 1.0)
     flip: float = Field(default=0.5, ge=0, le=1)
     permute: bool = True
-
-    @field_validator("scale")
-    @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if not 0.1 <= scale[0] <= scale[1] <= 10:
-            raise ValueError("it must be two numbers of 0.1 to 10, the smaller one first")
-        return scale
-
-    @field_validator("gap")
-    @classmethod
-    def _frames_apart(cls, gap: tuple[int, int]) -> tuple[int, int]:
-        if gap[0] > gap[1]:
-            raise ValueError("it must be two numbers, the smaller one first")
-        return gap
-
-    @field_validator("zoom")
-    @classmethod
-    def _within(cls, zoom: tuple[float, float]) -> tuple[float, float]:
-        if not 0.1 <= zoom[0] <= zoom[1] <= 1:
-            raise ValueError("it must be two numbers of 0.1 to 1, the smaller one first")
-        return zoom
 
 
 @dataclass

@@ -31,6 +31,8 @@ def frozen_modules(model: VideoColorizer, settings: Transfer) -> list[nn.Module]
     Raises:
         InputError: there are fewer stages.
     """
+    if settings.freeze == 0:
+        return []
     found = stages(model.backbone)
     count = len(found) if settings.freeze == -1 else settings.freeze
     if count > len(found):

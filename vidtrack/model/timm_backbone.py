@@ -33,13 +33,13 @@ class TimmBackbone(nn.Module):
       arXiv 2006.14613).
     - Everything else: the deepest feature map of stride <= 8 if there is one, else of stride <= 16.
 
+    What lies behind the map is cut off: it would learn nothing, and lie in each tracker file.
+
     Args:
         name: as in `timm.list_models()`, with or without a tag.
         pretrained: load timm's own weights, unless there is a path.
         path: a local checkpoint, see `pretrain.checkpoint.read_checkpoint`; prefixes of its tensors
             (`module. backbone.` ...) are removed.
-
-    What lies behind the map is cut off: it would learn nothing, and lie in each tracker file.
 
     Attributes:
         stride: pixels per cell.
