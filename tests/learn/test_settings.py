@@ -46,9 +46,8 @@ def test_a_run_without_config_has_one_that_fits_what_it_begins_with(
 
 
 def test_an_impossible_range_is_refused_in_its_own_words() -> None:
-    with pytest.raises(
-        InputError, match=r"track/small: clips\.scale: it must be two numbers, the smaller one first \(got \[2, 1\]\)"
-    ):
+    said = r"track/small: clips\.scale: it must be two numbers, the smaller one first \(got \[2, 1\]\)"
+    with pytest.raises(InputError, match=said):
         load_config(TrackConfig, "track/small", ["clips.scale=[2,1]"], bundled_configs())
 
 
