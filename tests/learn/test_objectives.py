@@ -164,7 +164,8 @@ def test_clips_of_other_scales_show_what_lies_there() -> None:
     ("changes", "said"),
     [
         ({"scale": (2.0, 1.0)}, "the smaller one first"),
-        ({"scale": (0.0, 1.0)}, "0.1 to 10"),
+        ({"scale": (0.0, 1.0)}, "greater than or equal to 0.1"),
+        ({"scale": (1.0, 20.0)}, "less than or equal to 10"),
         ({"scale_jitter": -0.1}, "greater than or equal to 0"),
     ],
 )
