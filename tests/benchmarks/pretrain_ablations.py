@@ -66,11 +66,7 @@ def judge(backbone: nn.Module, train: ImageSet, test: ImageSet) -> dict[str, flo
 
 
 def run(question: str, value: str, changes: list[str], options: Any, data: dict[str, ImageSet]) -> Any:
-    """Train one setting and judge it; what was found before is read."""
-    out = options.out / f"{question}-{value}-{options.seed}"
-    record = out / "row.json"
-    if record.is_file():
-        return json.loads(record.read_text())
+    """Train one setting and judge it; what was found before is read, also by another question."""
     method = QUESTIONS[question][0]
     batch = next((int(c.split("=")[1]) for c in changes if c.startswith("optimizer.batch=")), options.batch)
     steps = options.images // batch
@@ -81,11 +77,19 @@ def run(question: str, value: str, changes: list[str], options: Any, data: dict[
         f"optimizer.steps={steps}",
         f"optimizer.warmup_steps={max(1, steps // 20)}",
     ]
-    config = load_config(schema(method), f"pretrain/{method}", settings + changes, bundled_configs())
+    config, usual = (
+        load_config(schema(method), f"pretrain/{method}", settings + more, bundled_configs())
+        for more in (changes, [])
+    )
+    same = config == usual and batch == options.batch
+    out = options.out / f"{method}-{'usual' if same else f'{question}-{value}'}-{options.seed}"
+    record = out / "row.json"
+    if record.is_file():
+        return json.loads(record.read_text())
     pretrain(lambda _: data["pretrain"], config, out)
     trained: Method = load_method(out)[0]
     row = judge(trained.backbone, data["train"], data["test"])
-    if question == "head" and value != "none":
+    if method == "simclr" and value != "none" and (same or question == "head"):
         row |= {
             f"{key}_after": v for key, v in judge(AfterHead(trained), data["train"], data["test"]).items()
         }
