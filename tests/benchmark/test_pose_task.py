@@ -245,7 +245,9 @@ def test_labels_of_deeplabcut_name_their_pictures(tmp_path):
 
 
 def test_a_picture_that_deeplabcut_names_is_missing(tmp_path):
-    with pytest.raises(InputError, match=r"CollectedData_me\.csv labels img0041, which .*/m doesn't have"):
+    with pytest.raises(
+        InputError, match=r"CollectedData_me\.csv names the image .*img041\.png, which is no picture"
+    ):
         find_pose(deeplabcut(tmp_path, 7, 103))
 
 
@@ -280,6 +282,11 @@ def test_coco_counts_its_pictures_or_says_their_numbers(tmp_path):
     data = json.loads(file.read_text())
     for image in data["images"]:
         del image["frame_index"]
+    file.write_text(json.dumps(data))
+    (item,) = find_pose(file).items  # by the names of the pictures
+    assert [item.truth(n) is not None for n in range(3)] == [True, False, True]
+    for image in data["images"]:
+        image["file_name"] = f"other{image['file_name']}"
     file.write_text(json.dumps(data))
     with pytest.raises(InputError, match=r"lists 2 pictures without frame_index, but .*pictures has 3"):
         find_pose(file)

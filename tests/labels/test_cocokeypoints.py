@@ -48,8 +48,8 @@ def data_set() -> dict[str, Any]:
 def test_a_literal_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n " + json.dumps(data_set()))
     frames = Keypoints.load(tmp_path / "a.txt")
-    assert list(frames) == [0, 1]  # img_0020 comes before img_0100
-    first, second = frames[0], frames[1]
+    assert list(frames) == [20, 100]  # img_0020 and img_0100
+    first, second = frames[20], frames[100]
     assert first.names == ("nose", "ear", "tail") and first.instances == ("0", "1")
     assert first.skeleton == ((0, 1), (1, 2))
     np.testing.assert_array_equal(
@@ -64,11 +64,11 @@ def test_a_literal_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "frames"),
     [
-        ([("a", "img9.png"), ("b", "img10.png")], {"a": 0, "b": 1}),  # by number, not by text
+        ([("a", "img9.png"), ("b", "img10.png")], {"a": 9, "b": 10}),  # the number in the name
         ([("2", "x.png"), ("10", "y.png"), ("1", "z.png")], {"1": 0, "2": 1, "10": 2}),  # no numbers: ids
         ([(3, "a1.png"), (2, "b1.png")], {"2": 0, "3": 1}),  # the same number: ids
         ([(3, "7.png", 12), (2, "9.png", 5)], {"2": 5, "3": 12}),  # frame_index
-        ([(3, "7.png", 12), (2, "9.png")], {"3": 0, "2": 1}),  # not all have one
+        ([(3, "7.png", 12), (2, "9.png")], {"3": 7, "2": 9}),  # not all have one
     ],
 )
 def test_frame_numbers(images: list, frames: dict) -> None:
@@ -91,22 +91,50 @@ def test_instances_keep_their_track() -> None:
     for item, track in zip(data["annotations"], (5, 2, 2, 0), strict=True):
         item["attributes"] = {"track_id": track}
     frames = parse_coco_keypoints(data, "f")
-    assert frames[1].instances == ("5", "2")
-    np.testing.assert_array_equal(frames[0].xy[:, 0], [[NAN, NAN], [7, 8]])
+    assert frames[100].instances == ("5", "2")
+    np.testing.assert_array_equal(frames[20].xy[:, 0], [[NAN, NAN], [7, 8]])
     del data["annotations"][0]["attributes"]  # one without: counted in each image
-    assert parse_coco_keypoints(data, "f")[0].instances == ("0", "1")
+    assert parse_coco_keypoints(data, "f")[20].instances == ("0", "1")
 
 
 def test_images_without_keypoints_count_but_are_no_annotations() -> None:
     data = data_set()
     data["annotations"] = data["annotations"][:1]
-    assert list(parse_coco_keypoints(data, "f")) == [1]
+    for image, name in zip(data["images"], ("b", "a"), strict=True):
+        image["file_name"] = name
+    count = sorted(image["id"] for image in data["images"]).index(data["annotations"][0]["image_id"])
+    assert list(parse_coco_keypoints(data, "f")) == [count] and count == 1
+
+
+def test_images_are_the_pictures_of_their_names() -> None:
+    data = data_set()
+    pictures = {"img_0020": 4, "img_0040": 5, "img_0100": 6}
+    assert list(parse_coco_keypoints(data, "f", pictures)) == [4, 6]
+    assert list(parse_coco_keypoints(data, "f", {"b": 0, "a": 1})) == [0, 1]  # as many: in their order
+    assert list(parse_coco_keypoints(data, "f", {"a": 0})) == [20, 100]  # others: the number in the name
+    with pytest.raises(InputError, match="no picture of the video"):
+        parse_coco_keypoints(data, "f", {"img_0020": 4})
+    data["images"][1]["file_name"] = data["images"][0]["file_name"]
+    with pytest.raises(InputError, match="two images of the same name"):
+        parse_coco_keypoints(data, "f", pictures)
+    for image, number in zip(data["images"], (8, 3), strict=True):
+        image["frame_id"] = number
+    assert list(parse_coco_keypoints(data, "f", pictures)) == [3, 8]
+
+
+def test_images_of_another_size_are_refused() -> None:
+    data = data_set()
+    for image in data["images"]:
+        image |= {"width": 64, "height": 48}
+    assert parse_coco_keypoints(data, "f", size=(48, 64))
+    with pytest.raises(InputError, match="64 x 48 pixels, and the video has 32 x 24"):
+        parse_coco_keypoints(data, "f", size=(24, 32))
 
 
 def test_names_left_out() -> None:
     data = data_set()
     del data["categories"]
-    assert parse_coco_keypoints(data, "f")[0].names == ("point0", "point1", "point2")
+    assert parse_coco_keypoints(data, "f")[20].names == ("point0", "point1", "point2")
 
 
 def change(data: dict, path: str, value: Any) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -144,11 +143,7 @@ def has_pictures(folder: Path) -> bool:
 
 
 def in_order_of_frames(labels: Path, truth: dict[int, Any], frames: FrameFolder) -> dict[int, Any]:
-    """What a label file says, by the place of each frame in the folder.
-
-    Most files number frames as the folder orders them. DeepLabCut's name pictures `img<number>.png`, of which
-    the folder holds only those that were chosen to be labelled: there the number in a picture's name decides.
-    COCO's without `frame_index` count the pictures that they list, which must be those of the folder.
+    """What a label file says, in order, each of it of a frame of the folder.
 
     Args:
         labels: the file.
@@ -158,21 +153,14 @@ def in_order_of_frames(labels: Path, truth: dict[int, Any], frames: FrameFolder)
     Raises:
         InputError: A number that no frame has, or a COCO file of other pictures.
     """
-    start = head(labels, "labels").lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith((b"\x89HDF", b"scorer")):
-        named = [re.fullmatch(r"img(\d+)", file.stem) for file in frames.files]
-        if all(named):
-            places = {int(match[1]): place for place, match in enumerate(named) if match}
-            if missing := [number for number in truth if number not in places]:
-                raise InputError(f"{labels} labels img{missing[0]:04d}, which {frames.path} doesn't have.")
-            truth = {places[number]: points for number, points in truth.items()}
-    elif start.startswith(b"{"):
+    if head(labels, "labels").lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         images = json.loads(labels.read_text(encoding="utf-8-sig")).get("images", [])
+        named = {Path(str(image.get("file_name", ""))).stem for image in images}
         counted = any(type(image.get("frame_index")) is not int for image in images)
-        if counted and len(images) != len(frames.files):
+        if counted and len(images) != len(frames.files) and not named & {file.stem for file in frames.files}:
             raise InputError(
                 f"{labels} lists {len(images)} pictures without frame_index, but {frames.path} has "
-                f"{len(frames.files)}: give the folder of just these pictures."
+                f"{len(frames.files)}, none of which has such a name: give the folder of just these pictures."
             )
     for number in truth:
         require_frame(labels, number, frames)

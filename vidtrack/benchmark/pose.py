@@ -135,7 +135,8 @@ class PoseSet:
         if not 0 < alpha < np.inf:
             raise InputError(f"alpha is {alpha}: it must be a number above 0.")
         folder = find_frames(path, frames)
-        read = {n: points for n, points in Keypoints.load(path).items() if points.labelled.any()}
+        pictures = {file.stem: number for number, file in enumerate(folder.files)}
+        read = {n: points for n, points in Keypoints.load(path, pictures).items() if points.labelled.any()}
         truth = in_order_of_frames(path, read, folder)
         if len(truth) < 2:
             raise InputError(

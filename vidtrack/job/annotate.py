@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import InputError
-from vidtrack.job.mask_paths import by_frame, films_among, numbered
+from vidtrack.job.mask_paths import by_frame, films_among, numbered, numbers_of_pictures
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.labels.agree import agree, left_out
 from vidtrack.labels.textfiles import LARGEST
@@ -147,11 +147,13 @@ def read_annotations(
         boxes = {n: Boxes.from_xyxy([_box(text, size) for text in given[n]]) for n in given}
         return Annotations(boxes, {n: " ".join(given[n]) for n in given})
     if options.keypoints is not None:
-        path, frames = options.keypoints, dict[int, Any](Keypoints.load(options.keypoints))
+        path = options.keypoints
+        frames = dict[int, Any](Keypoints.load(path, numbers_of_pictures(video), size))
     else:
         assert options.boxes is not None
         path, frames = options.boxes, dict[int, Any](Boxes.load(options.boxes))
     found = _in_range(path, {n: labels for n, labels in frames.items() if labels.labelled.any()}, start, end)
+    found.warnings += _outside(path, found.labels, size)
     if found.kind is Keypoints:
         found.warnings += _ending_points(path, found.labels)
     return found
@@ -193,6 +195,31 @@ def _in_range(path: Path, labels: dict[int, Any], start: int, end: int | None) -
         else []
     )
     return Annotations(inside, dict.fromkeys(inside, str(path)), warnings)
+
+
+def _outside(path: Path, labels: Mapping[int, Any], size: tuple[int, int]) -> list[str]:
+    """A sentence about places that are not in the frames.
+
+    Raises:
+        InputError: none is, or all are in its first pixel, as shares of its sides would be.
+    """
+    height, width = size
+    given = [
+        np.tile(v.xy[v.labelled] + 0.5, 2) if isinstance(v, Keypoints) else v.xyxy[v.labelled]
+        for v in labels.values()
+    ]
+    edges = np.concatenate(given)  # [places, left, top, right, bottom]; pixel i covers i to i + 1
+    inside = (edges[:, 2:] >= 0).all(axis=1) & (edges[:, :2] <= (width, height)).all(axis=1)
+    if not inside.any():
+        raise InputError(f"{path} has no place inside of the video's {width} x {height} pixels: give pixels.")
+    if len(edges) > 1 and edges.min() >= 0 and edges.max() <= 1.5:
+        raise InputError(
+            f"{path} has no place beyond the first pixel: give pixels, not shares of {width} x {height}."
+        )
+    count = int((~inside).sum())
+    if not count:
+        return []
+    return [f"{path}: {count} of {len(edges)} places lie outside of the video's {width} x {height} pixels."]
 
 
 def _ending_points(path: Path, labels: Mapping[int, Keypoints]) -> list[str]:

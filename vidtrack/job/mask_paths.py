@@ -37,7 +37,7 @@ def by_frame(
             no frame, or one of the video's own pictures.
     """
     pictures = list_images(video) if video is not None and video.is_dir() else []
-    frames = _numbers_of(video)
+    frames = numbers_of_pictures(video)
     paths: dict[int, Path] = {}
     warnings: list[str] = []
     for text in texts:
@@ -81,7 +81,7 @@ class Film:
 def films_among(
     paths: Mapping[int, Path], texts: Collection[str], start: int, end: int | None, video: Path | None
 ) -> dict[Path, Film]:
-    """Which of the paths are COCO data sets of several images, as `--save rle` writes them; see `by_frame`.
+    """Which of the paths are COCO data sets that say which frames they are of, as `--save rle` writes them.
 
     One that is given as `FRAME=PATH` stands for that frame, one without a frame for all that are wanted.
 
@@ -93,10 +93,11 @@ def films_among(
         if path.suffix.lower() != ".json" or not path.is_file():
             continue
         data = read_json(path)
-        images = images_by_frame(data, str(path), _numbers_of(video)) if looks_like_coco(data) else {}
+        whole = any(Path(text) == path for text in texts)
+        names = numbers_of_pictures(video)
+        images = images_by_frame(data, str(path), names, alone=whole) if looks_like_coco(data) else {}
         if not images:
             continue
-        whole = any(Path(text) == path for text in texts)
         first, last = (start, end) if whole else (number, number + 1)
         inside = {n: i for n, i in images.items() if n >= first and (last is None or n < last)}
         if not inside:
@@ -109,7 +110,7 @@ def films_among(
     return found
 
 
-def _numbers_of(video: Path | None) -> dict[str, int]:
+def numbers_of_pictures(video: Path | None) -> dict[str, int]:
     """Frame number by the name of each picture of a video that is a folder of pictures."""
     pictures = list_images(video) if video is not None and video.is_dir() else []
     return {file.stem: number for number, file in enumerate(pictures)}

@@ -78,7 +78,9 @@ def parse_coco(
     return canvas.masks
 
 
-def images_by_frame(data: Any, where: str, names: Mapping[str, int] | None = None) -> dict[int, Any]:
+def images_by_frame(
+    data: Any, where: str, names: Mapping[str, int] | None = None, alone: bool = False
+) -> dict[int, Any]:
     """Frame number -> id of each image that has annotations, of a data set with several; else nothing.
 
     The number is the image's `frame_index` (`frame_id`), as `RleJsonWriter` writes it; where no image has
@@ -88,12 +90,13 @@ def images_by_frame(data: Any, where: str, names: Mapping[str, int] | None = Non
         data: parsed JSON.
         where: what the user calls the file, for messages.
         names: frame number by the name of a picture, without suffix, of a video that is a folder of pictures.
+        alone: a single image counts as well, unless a number in its name is all that it says.
 
     Raises:
         InputError: images of no frame, or two of one.
     """
     images = data.get("images") if isinstance(data, dict) else None
-    if not isinstance(images, list) or len(images) < 2 or not all(isinstance(item, dict) for item in images):
+    if not isinstance(images, list) or not images or not all(isinstance(item, dict) for item in images):
         return {}
     listed = data.get("annotations")
     if not isinstance(listed, list):
@@ -101,6 +104,10 @@ def images_by_frame(data: Any, where: str, names: Mapping[str, int] | None = Non
     wanted = {_key(item.get("image_id")) for item in listed if isinstance(item, dict)}
     labelled = [item for item in images if _key(item.get("id")) in wanted]
     stems = [str(item.get("file_name", "")).rpartition("/")[2].rpartition(".")[0] for item in labelled]
+    if len(images) < 2 and not (
+        alone and (set(stems) & set(names or {}) or {"frame_index", "frame_id"} & images[0].keys())
+    ):
+        return {}
     numbers: list[Any] = []
     for key in ("frame_index", "frame_id"):
         if any(key in item for item in labelled):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,31 @@ from pretrain.errors import InputError
 from vidtrack.files import atomic_file
 from vidtrack.labels.keypoints import Keypoints, same_layout
 from vidtrack.labels.pointtable import PointTable
-from vidtrack.labels.textfiles import LARGEST, number_in_name
+from vidtrack.labels.textfiles import LARGEST, frames_of_pictures, number_in_name
 
 
-def parse_coco_keypoints(data: Any, where: str) -> dict[int, Keypoints]:
+def parse_coco_keypoints(
+    data: Any, where: str, pictures: Mapping[str, int] | None = None, size: tuple[int, int] | None = None
+) -> dict[int, Keypoints]:
     """Keypoints from parsed COCO JSON.
 
-    Frame numbers: `frame_index` of the images where all have one, as `write_coco` does. Otherwise the images
-    are the frames 0, 1, 2, ... in the order of the last number in their file names; in the order of their
-    ids where a name has no number or two have the same. Images without keypoints count, but are not in the
-    result. Instances: `instance` of the annotations, else
-    `track_id` (also among CVAT's `attributes`), else counted in each image. Confidence: `scores`, one for
-    each keypoint, else `score`, else 1.
+    Frame numbers: `frame_index` (`frame_id`) of the images where all have one, as `write_coco` does. Else
+    those of the video's pictures of the same names; where none has, the last number in the file name, or the
+    place in the order of these numbers if the file lists as many images as the video has pictures. In the
+    order of their ids, from 0, where a name has no number or two have the same. Images without keypoints
+    are not in the result. Instances: `instance` of the annotations, else `track_id` (also among CVAT's
+    `attributes`), else counted in each image. Confidence: `scores`, one for each keypoint, else `score`,
+    else 1.
 
     Args:
         data: an object with `images`, `annotations` and `categories`.
         where: what the user calls the file, for messages.
+        pictures: frame number by the name of each picture, without suffix, of a video that is a folder.
+        size: `(height, width)` of the video, where images must have it if they say their own.
 
     Raises:
-        InputError: other JSON, no keypoints, several kinds of keypoints, damaged entries.
+        InputError: other JSON, no keypoints, several kinds of keypoints, damaged entries, images of another
+            size.
     """
     if not isinstance(data, dict) or not {"images", "annotations"} <= data.keys():
         raise InputError(f"{where} has no images and annotations: export it as COCO keypoints JSON.")
@@ -46,7 +52,9 @@ def parse_coco_keypoints(data: Any, where: str) -> dict[int, Keypoints]:
     if not annotations:
         raise InputError(f"{where} has no annotation with keypoints: export it as COCO keypoints JSON.")
     names, skeleton = _category(data, annotations, where)
-    frames = _frame_numbers(images, where)
+    frames = _frame_numbers(images, where, pictures or {})
+    if size is not None:
+        _require_size(images, {str(item.get("image_id")) for item in annotations}, size, where)
     table = PointTable(where)
     for name in names:
         table.add_name(name)
@@ -187,19 +195,42 @@ def _category(
     return names, tuple((a - 1, b - 1) for a, b in pairs)
 
 
-def _frame_numbers(images: list[dict[str, Any]], where: str) -> dict[str, int]:
+def _require_size(
+    images: list[dict[str, Any]], labelled: Collection[str], size: tuple[int, int], where: str
+) -> None:
+    for item in images:
+        own = (item.get("height"), item.get("width"))
+        said = all(type(side) is int and side > 0 for side in own)
+        if said and own != size and str(item.get("id")) in labelled:
+            raise InputError(
+                f"{where} is of images of {own[1]} x {own[0]} pixels, and the video has {size[1]} x "
+                f"{size[0]}: label frames of that size."
+            )
+
+
+def _frame_numbers(images: list[dict[str, Any]], where: str, pictures: Mapping[str, int]) -> dict[str, int]:
     """Image id as text -> frame number, see `parse_coco_keypoints`."""
     ids = [str(item.get("id")) for item in images]
     if len(set(ids)) != len(ids):
         raise InputError(f"{where} has two images of the same id: export it again.")
-    given: list[Any] = [item.get("frame_index") for item in images]
-    if all(type(index) is int and 0 <= index < LARGEST for index in given):
-        if len(set(given)) != len(given):
-            raise InputError(f"{where} has two images of the same frame_index: export it again.")
-        return dict(zip(ids, given, strict=True))
-    numbers = [number_in_name(str(item.get("file_name", ""))) for item in images]
+    for key in ("frame_index", "frame_id"):
+        given: list[Any] = [item.get(key) for item in images]
+        if all(type(index) is int and 0 <= index < LARGEST for index in given):
+            if len(set(given)) != len(given):
+                raise InputError(f"{where} has two images of the same {key}: export it again.")
+            return dict(zip(ids, given, strict=True))
+    names = [str(item.get("file_name", "")) for item in images]
+    own = frames_of_pictures(names, pictures, where)
+    if own is not None:
+        if len(set(own)) < len(own):
+            raise InputError(f"{where} has two images of the same name: keep one.")
+        return dict(zip(ids, own, strict=True))
+    numbers = [number_in_name(name) for name in names]
     by_id = [(len(key), key) if key.isdecimal() else (math.inf, key) for key in ids]
-    keys: list[Any] = by_id if None in numbers or len(set(numbers)) < len(numbers) else numbers
+    nameless = None in numbers or len(set(numbers)) < len(numbers)
+    if not nameless and len(images) != len(pictures):
+        return {key: number for key, number in zip(ids, numbers, strict=True) if number is not None}
+    keys: list[Any] = by_id if nameless else numbers
     order = sorted(range(len(images)), key=lambda place: keys[place])
     return {ids[place]: frame for frame, place in enumerate(order)}
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,14 +24,25 @@ from pretrain.errors import InputError
 from vidtrack.files import atomic_file
 from vidtrack.labels.h5table import read_table
 from vidtrack.labels.keypoints import Keypoints, same_layout
-from vidtrack.labels.textfiles import LARGEST, Row, number, number_in_name, same_length, shortest, whole
+from vidtrack.labels.textfiles import (
+    LARGEST,
+    Row,
+    frames_of_pictures,
+    number,
+    number_in_name,
+    same_length,
+    shortest,
+    whole,
+)
 
 _KEY = "df_with_missing"
 _SINGLE, _MULTI = ("scorer", "bodyparts", "coords"), ("scorer", "individuals", "bodyparts", "coords")
 _COORDS = ("x", "y", "likelihood")
 
 
-def parse_deeplabcut(rows: list[Row], where: str) -> dict[int, Keypoints]:
+def parse_deeplabcut(
+    rows: list[Row], where: str, pictures: Mapping[str, int] | None = None
+) -> dict[int, Keypoints]:
     """Keypoints of the rows of DeepLabCut's CSV.
 
     The format has no flag for occluded points: all that have a place are visible. Confidence is the
@@ -41,6 +52,7 @@ def parse_deeplabcut(rows: list[Row], where: str) -> dict[int, Keypoints]:
     Args:
         rows: of the file, not blank.
         where: what the user calls the file, for messages.
+        pictures: see `Keypoints.load`.
 
     Raises:
         InputError: other columns, rows of several videos, a row twice, no number.
@@ -59,10 +71,10 @@ def parse_deeplabcut(rows: list[Row], where: str) -> dict[int, Keypoints]:
     for place, row in enumerate(body):
         values[place] = [number(cell, "a coordinate", row.where) for cell in row.cells[index:]]
     names = [("/".join(row.cells[:index]), row.where) for row in body]
-    return _keypoints(tuple(row.cells[0] for row in header), columns, names, values, where)
+    return _keypoints(tuple(row.cells[0] for row in header), columns, names, values, where, pictures or {})
 
 
-def read_deeplabcut_h5(path: Path) -> dict[int, Keypoints]:
+def read_deeplabcut_h5(path: Path, pictures: Mapping[str, int] | None = None) -> dict[int, Keypoints]:
     """Keypoints of DeepLabCut's H5, see `parse_deeplabcut`.
 
     Raises:
@@ -79,7 +91,7 @@ def read_deeplabcut_h5(path: Path) -> dict[int, Keypoints]:
             f"{path} can't be read as a table of DeepLabCut: export it again, or give its CSV."
         ) from error
     names = [(name, f"{path}, row {place}") for place, name in enumerate(table.index, 1)]
-    return _keypoints(table.levels, table.columns, names, table.values, str(path))
+    return _keypoints(table.levels, table.columns, names, table.values, str(path), pictures or {})
 
 
 def write_deeplabcut(
@@ -176,6 +188,7 @@ def _keypoints(
     index: list[tuple[str, str]],
     values: np.ndarray,
     where: str,
+    pictures: Mapping[str, int],
 ) -> dict[int, Keypoints]:
     """Keypoints of a table.
 
@@ -185,6 +198,7 @@ def _keypoints(
         index: name and place in the file of each of the T rows.
         values: float64 `[T, C]`.
         where: what the user calls the file, for messages.
+        pictures: see `Keypoints.load`.
     """
     levels = tuple(levels)
     if levels not in (_SINGLE, _MULTI) or not columns:
@@ -216,7 +230,7 @@ def _keypoints(
         table[(slice(None), *target)] = values[:, place]
     if any((i, p, 1 - c) not in filled for i, p, c in filled if c < 2):
         raise InputError(f"{where} has a body part with only one of x and y: export it again.")
-    frames = _frame_numbers(index, where)
+    frames = _frame_numbers(index, where, pictures)
     rated = any(c == 2 for _, _, c in filled)
     return {
         frame: _of_frame(table[place], rated, tuple(names), tuple(instances))
@@ -236,14 +250,21 @@ def _of_frame(
     return Keypoints(xy, labelled, confidence.astype(np.float32), names, instances)
 
 
-def _frame_numbers(index: list[tuple[str, str]], where: str) -> list[int]:
-    """Frame number of each row: the row's name itself, or the number of the image that it names."""
+def _frame_numbers(index: list[tuple[str, str]], where: str, pictures: Mapping[str, int]) -> list[int]:
+    """Frame number of each row: the row's name itself, that of the picture it names, or that in its name."""
+    images = [name for name, _ in index if re.search(r"[A-Za-z]", re.split(r"[/\\]", name)[-1])]
+    numbers = frames_of_pictures(images, pictures, where)
+    own = dict(zip(images, numbers, strict=True)) if numbers else {}
     frames: list[int] = []
     folders: set[str] = set()
     seen: set[int] = set()
     for name, place in index:
         folder, _, image = re.sub(r"[/\\]+", "/", name).rpartition("/")
-        found = number_in_name(image) if re.search(r"[A-Za-z]", image) else whole(image, "the frame", place)
+        found = own.get(name)
+        if found is None:
+            found = (
+                number_in_name(image) if re.search(r"[A-Za-z]", image) else whole(image, "the frame", place)
+            )
         if found is None:
             raise InputError(f"{place} names the image {image!r}, which has no frame number: rename it.")
         if found in seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,9 @@ _COLUMNS = ("frame", "instance", "keypoint", "x", "y", "visible", "confidence")
 _SEEN = {"1": True, "true": True, "0": False, "false": False, "1.0": True, "0.0": False, "": True}
 
 
-def read_keypoints(path: Path) -> dict[int, Keypoints]:
+def read_keypoints(
+    path: Path, pictures: Mapping[str, int] | None = None, size: tuple[int, int] | None = None
+) -> dict[int, Keypoints]:
     """Frame number -> keypoints of a file, see `Keypoints.load`.
 
     Raises:
@@ -31,17 +33,17 @@ def read_keypoints(path: Path) -> dict[int, Keypoints]:
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         from vidtrack.labels.deeplabcut import read_deeplabcut_h5
 
-        return read_deeplabcut_h5(path)
+        return read_deeplabcut_h5(path, pictures)
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         from vidtrack.labels.cocokeypoints import parse_coco_keypoints
         from vidtrack.labels.maskfiles import read_json
 
-        return parse_coco_keypoints(read_json(path), str(path))
+        return parse_coco_keypoints(read_json(path), str(path), pictures, size)
     rows = read_rows(path, _KINDS)
     if rows[0].cells[0] == "scorer":
         from vidtrack.labels.deeplabcut import parse_deeplabcut
 
-        return parse_deeplabcut(rows, str(path))
+        return parse_deeplabcut(rows, str(path), pictures)
     return _parse_csv(rows, str(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,22 +75,35 @@ class Keypoints:
         return cls(xy, labelled, labelled.astype(np.float32), given, ("0",), skeleton)
 
     @classmethod
-    def load(cls, path: Path | str) -> dict[int, Keypoints]:
+    def load(
+        cls,
+        path: Path | str,
+        pictures: Mapping[str, int] | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> dict[int, Keypoints]:
         """Read the keypoints of a file; the content decides about the format, never the extension.
 
         CSV of vidtrack (`keypointfiles`), COCO keypoints JSON (`cocokeypoints`), CSV or H5 of DeepLabCut
         (`deeplabcut`). All frames of a file have the same names and instances, with nan for what a frame
         doesn't have.
 
+        Args:
+            path: of the file.
+            pictures: frame number by the name of each picture, without suffix, of a video that is a folder
+                of pictures: images that a file names so are these frames; others have the number in their
+                name.
+            size: `(height, width)` of the video, if the file must be of images of that size where it says
+                one, as COCO does.
+
         Returns:
             Frame number, from 0 -> its keypoints, in ascending order.
 
         Raises:
-            InputError: no such file, not keypoints, a damaged line or entry.
+            InputError: no such file, not keypoints, a damaged line or entry, images of another size.
         """
         from vidtrack.labels.keypointfiles import read_keypoints
 
-        return read_keypoints(Path(path))
+        return read_keypoints(Path(path), pictures, size)
 
 
 def same_layout(frames: Iterable[tuple[int, str, Keypoints]]) -> Iterator[tuple[int, str, Keypoints]]:

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,27 @@ def number_in_name(name: str) -> int | None:
     stem = re.sub(r"\.[A-Za-z]\w*$", "", re.split(r"[/\\]", name)[-1])
     digits = re.findall(r"[0-9]+", stem)
     return int(digits[-1]) if digits and len(digits[-1]) < 10 else None
+
+
+def frames_of_pictures(names: Sequence[str], pictures: Mapping[str, int], where: str) -> list[int] | None:
+    """The frame numbers of images that are named like the pictures of a video; None where none is.
+
+    Args:
+        names: of the images; folders and suffixes don't count.
+        pictures: frame number by the name of each picture, without suffix.
+        where: what the user calls the file that names them, for messages.
+
+    Raises:
+        InputError: some are, and one is not.
+    """
+    stems = [Path(re.split(r"[/\\]", name)[-1]).stem for name in names]
+    found = [pictures.get(stem) for stem in stems]
+    if all(number is None for number in found):
+        return None
+    for name, number in zip(names, found, strict=True):
+        if number is None:
+            raise InputError(f"{where} names the image {name}, which is no picture of the video: rename it.")
+    return [number for number in found if number is not None]
 
 
 def shortest(value: np.floating) -> str:
