@@ -122,6 +122,8 @@ def test_an_output_is_replaced_only_when_told(
     assert (here / "photo_vidtrack" / "photo.png").stat().st_mtime_ns == written
     assert run(*arguments, "--overwrite") == 0
     assert (here / "photo_vidtrack" / "photo.png").stat().st_mtime_ns > written
+    inside = ("photo_vidtrack/photo.png", *arguments[1:], "--out", "photo_vidtrack")
+    assert run(*inside, "--overwrite") == 2 and "lies in the output" in capsys.readouterr().err
 
 
 MISTAKES = {

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from vidtrack.benchmark.environment import peak_memory_mb, versions
-from vidtrack.files import complete, require_free, sha256, work_folder, write_json
+from vidtrack.files import complete, require_free, require_outside, sha256, work_folder, write_json
 from vidtrack.given import Direction
 from vidtrack.labels.maps import Maps
 from vidtrack.labels.masks import same_aspect
@@ -78,6 +78,7 @@ def colorize_video(
         InputError: anything about video, references or output that the user has to change.
     """
     out = require_free(out, overwrite, folder=True).absolute()
+    require_outside(out, (video, *references.values()))
     info = probe(video)
     warnings: list[str] = []
     colours = {

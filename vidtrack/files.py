@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,20 @@ def require_free(path: Path | str, overwrite: bool = False, *, folder: bool = Fa
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"{parent} can't be written: choose an output in a folder that you may write.")
     return path
+
+
+def require_outside(out: Path, sources: Iterable[Path | str]) -> None:
+    """Raises InputError if one of `sources` lies in the results `out`, or in those of its stopped run.
+
+    They are replaced as a whole, and what lies among them goes with them.
+    """
+    places = {os.path.realpath(folder) for folder in (out, out.with_name(f"{out.name}.partial"))}
+    for source in sources:
+        path = Path(os.path.abspath(source))
+        if any(os.path.realpath(folder) in places for folder in (path, *path.parents)):
+            raise InputError(
+                f"{source} lies in the output {out}, which is replaced: move it, or choose another output."
+            )
 
 
 def replace(source: Path, target: Path) -> None:

@@ -22,7 +22,7 @@ from pretrain.methods.lab import LabMethod
 from pretrain.run import MODEL, load_method
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.colorize import PEAK, TINT, psnr, to_lab
-from vidtrack.files import complete, require_free, sha256, work_folder, write_json
+from vidtrack.files import complete, require_free, require_outside, sha256, work_folder, write_json
 from vidtrack.video import probe, read_image, save_png
 
 STRIP = 1 << 20  # pixels of a photo that are coloured at once: large photos take little memory
@@ -60,6 +60,7 @@ def colour_photos(
         InputError: anything about photos, run or output that the user has to change.
     """
     out = require_free(out, overwrite, folder=True).absolute()
+    require_outside(out, (*photos, run))
     names = photo_names(photos)
     where = choose_device(device)
     if threads is not None:

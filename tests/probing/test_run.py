@@ -159,6 +159,13 @@ def test_unusable_data_is_told(classes: Path, tmp_path: Path) -> None:
         judge(["random:resnet18"], data, None, ProbeSettings(finetune=True))
 
 
+def test_data_among_the_results_stays(classes: Path) -> None:
+    (classes / "results.json").write_text("{}")
+    with pytest.raises(InputError, match="lies in the output"):
+        judge(["random:resnet18"], classes / "cat", classes, overwrite=True)
+    assert (classes / "cat").is_dir()
+
+
 def test_nothing_is_left_behind_when_writing_fails(classes: Path, tmp_path: Path) -> None:
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretrain.errors import InputError
 from pretrain.interrupts import leave_to_parent
 from vidtrack.benchmark.environment import peak_memory_mb, reset_peak_memory, versions
+from vidtrack.benchmark.layout import OfFolder
 from vidtrack.benchmark.predictions import KINDS, Writer
 from vidtrack.benchmark.results import TABLE, write
 from vidtrack.benchmark.rows import Row
 from vidtrack.benchmark.task import Item, Record, Task
-from vidtrack.files import complete, drop, require_free, sha256, work_folder, write_json
+from vidtrack.files import complete, drop, require_free, require_outside, sha256, work_folder, write_json
 
 MADE = "made"  # folder of the records
 Progress = Callable[[str, int, int], None]
@@ -85,15 +85,14 @@ def run(
         `detail`, `series` and `frames_per_second`.
 
     Raises:
-        InputError: `out` exists without `overwrite` or holds the data or masks, `OUT.partial` is
+        InputError: `out` exists without `overwrite` or holds the data, frames or masks, `OUT.partial` is
             another run's or holds something else, or masks are at fault; before any work.
         ValueError: a tracker's results don't fit the frames.
     """
     out = require_free(out, overwrite, folder=True).absolute()
     partial = out.with_name(f"{out.name}.partial")
-    for source in (task.data, *(row.masks for row in rows if row.masks is not None)):
-        if {out, partial} & {(path := Path(source).absolute()), *path.parents}:
-            raise InputError(f"{source} lies in the output {out}, which is replaced: choose another output.")
+    frames = (item.folder.path for item in task.items if isinstance(item, OfFolder))
+    require_outside(out, (task.data, *frames, *(row.masks for row in rows if row.masks is not None)))
     with work_folder(out, overwrite):
         try:
             results = _worked(task, rows, out, partial, sweep, cache_bytes, workers, progress, finish)

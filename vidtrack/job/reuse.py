@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,23 @@ class Earlier:
         stop = self.count if ahead is None else ahead
         assert stop is not None
         return (self.records.read(number) for number in range(start if behind is None else behind + 1, stop))
+
+
+def others(out: Path, files: Iterable[str]) -> list[str]:
+    """Which of the existing files are not of the run that has its results in `out`: they are the user's.
+
+    What a run wrote may be given to it again, as its masks with corrections.
+    """
+    report = _read_json(out / "report.json")
+    frames = report.get("frames") or []
+    names = {str(frame.get("name")) for frame in frames if isinstance(frame, dict)}
+    written = report.get("files") or []
+
+    def ours(path: Path) -> bool:
+        inside = path.parent == out / path.parent.name and f"{path.parent.name}/" in written
+        return (path.parent == out and path.name in written) or (inside and path.stem in names)
+
+    return [file for file in files if os.path.exists(file) and not ours(Path(file).absolute())]
 
 
 class Reuse:

@@ -11,7 +11,7 @@ from pretrain.errors import InputError
 from vidtrack.ahead import Embed
 from vidtrack.benchmark.environment import peak_memory_mb, versions
 from vidtrack.cache import EmbeddingCache, default_folder, embedding_key, video_hash
-from vidtrack.files import drop, require_free, work_folder, write_json
+from vidtrack.files import drop, require_free, require_outside, work_folder, write_json
 from vidtrack.geometry import working_size
 from vidtrack.given import check_frames, reaches
 from vidtrack.job.annotate import Annotations
@@ -28,7 +28,7 @@ from vidtrack.job.manifest import SCHEMA, Manifest, channels, forgotten, make_ma
 from vidtrack.job.outputs import OUTPUTS, About, check_saves, make_output
 from vidtrack.job.plan import Plan, Progress, Tell
 from vidtrack.job.report import describe_labels, lost_sentences, what
-from vidtrack.job.reuse import Earlier, Reuse
+from vidtrack.job.reuse import Earlier, Reuse, others
 from vidtrack.job.trust import Trust
 from vidtrack.job.work import begin, complete, worth_keeping
 from vidtrack.job.writer import ResultWriter
@@ -77,6 +77,7 @@ def propagate_video(
         KeyboardInterrupt: with a sentence that says how to go on.
     """
     run = _Run(_annotations(annotations), tracker, out, plan or Plan(), probe(video), progress, tell)
+    require_outside(run.out, (video, *others(run.out, run.given.files.values())))
     with work_folder(run.out, run.plan.overwrite) as partial:
         manifest = run.manifest(_hash(video))
         stopped = Earlier.of_stopped(partial)
@@ -132,6 +133,7 @@ def propagate_live(
     if plan.direction != "forward" or plan.start or set(given.labels) != {0}:
         raise InputError("a live source goes forward from its first frame: annotate frame 0 only.")
     run = _Run(given, tracker, out, plan, source.info, progress, tell)
+    require_outside(run.out, others(run.out, given.files.values()))
     with work_folder(run.out, plan.overwrite) as partial, source.ended_by_interrupt():
         manifest = run.manifest(None)
         reuse = Reuse((), manifest, run.about)

@@ -31,7 +31,7 @@ from pretrain.probe.data import DIGITS, labelled
 from pretrain.probe.features import choose_layers
 from pretrain.probe.run import require_labels
 from vidtrack.benchmark.environment import versions
-from vidtrack.files import complete, require_free, work_folder, write_json
+from vidtrack.files import complete, require_free, require_outside, work_folder, write_json
 from vidtrack.probing.frames import SPLIT, PixelPicture, find_halves, has_frames
 
 Report = Callable[[str, int, int], None]
@@ -79,6 +79,8 @@ def judge(
     """
     settings = settings or ProbeSettings()
     target = None if out is None else require_free(out, overwrite, folder=True)
+    if target is not None:
+        require_outside(target, (data, *(name for name in backbones if Path(name).exists())))
     if len(set(backbones)) < len(backbones):
         raise InputError("one backbone is named twice: name each once.")
     where = choose_device(device)
