@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,52 +109,70 @@ def file_of_run(path: Path, names: Sequence[str], so_far: Sequence[str], others:
     raise InputError(f"{folder} holds no {' or '.join(names)}: give the folder of a finished run, or a file.")
 
 
-def prepare_run(out: Path, config: Config, overwrite: bool, products: tuple[str, ...]) -> int:
-    """Begin or continue the run of a folder, see `run_folder`; returns the number of steps already done.
+def look_at_run(out: Path, config: Config, overwrite: bool) -> int:
+    """Number of steps that the run of a folder has done already, 0 if it begins; nothing is changed.
 
-    A folder with the same resolved config, but for `FREE`, is continued. The config, the versions and the git
-    commit are written beside the results. With `overwrite` an earlier run's files, among them its `products`,
-    go. Only the first process does anything of this; it must be done when the others call.
+    A folder with the same resolved config, but for `FREE`, is continued.
 
     Raises:
-        InputError: the folder holds something else, or a run of another config or of another number of
-            processes, and `overwrite` is False.
+        InputError: the folder holds something else, or without `overwrite` a run of another config or of
+            another number of processes.
+    """
+    record = out / "config.json"
+    if all(path.name in (LOCK, _partial(record).name) for path in out.iterdir()):
+        return 0
+    resolved, before, processes = config.model_dump(mode="json"), _config_of(record), _read(record)
+    if before is None and not (out / CHECKPOINT).is_file():  # --overwrite is about runs
+        raise InputError(f"{out} exists and holds no run: choose another --out.")
+    if overwrite:
+        return 0
+    if before is None:
+        raise InputError(f"{record} can't be read: choose another --out, or add --overwrite to begin anew.")
+    changed = _differences(before, resolved)
+    first = 0 if changed else steps_done(out)
+    if changed and any((out / name).exists() for name in (CHECKPOINT, LOG)):  # else it never began
+        more = f", and {len(changed) - CHANGES} more" if len(changed) > CHANGES else ""
+        raise InputError(
+            f"{out} holds a run with other settings ({'; '.join(changed[:CHANGES])}{more}): choose "
+            "another --out, or add --overwrite to begin anew."
+        )
+    own = processes.get("processes")
+    finished = first >= resolved.get("optimizer", {}).get("steps", first + 1)
+    if first and own not in (None, world_size()) and not finished:
+        raise InputError(
+            f"{out} was begun with {own} of torchrun's processes, each with a batch of its own, and "
+            f"{world_size()} can't go on with it: start it with --nproc-per-node {own}, choose another "
+            "--out, or add --overwrite to begin anew."
+        )
+    return first
+
+
+def holds_run(out: Path) -> bool:
+    """Whether a folder holds what an earlier call of a run left."""
+    return any((out / name).exists() for name in ("config.json", CHECKPOINT))
+
+
+def begin_run(out: Path, config: Config, first: int, products: Iterable[str]) -> None:
+    """Make the folder that `look_at_run` has seen that of a run that begins, or goes on after step `first`.
+
+    The config, the versions and the git commit are written beside the results. Where the run begins, an
+    earlier one's files, among them its `products` (patterns), go. Only the first process does anything.
     """
     if rank() > 0:
-        return steps_done(out)
-    resolved = config.model_dump(mode="json")
-    record = out / "config.json"
-    if any(path.name not in (LOCK, _partial(record).name) for path in out.iterdir()) and not overwrite:
-        before, processes = _config_of(record), _read(record).get("processes")
-        if before is None:
-            raise InputError(f"{out} exists and holds no run: choose another --out, or add --overwrite.")
-        changed = _differences(before, resolved)
-        if not changed:
-            first = steps_done(out)
-            if first:
-                finished = first >= resolved.get("optimizer", {}).get("steps", first + 1)
-                if processes not in (None, world_size()) and not finished:
-                    raise InputError(
-                        f"{out} was begun with {processes} of torchrun's processes, each with a batch of its "
-                        f"own, and {world_size()} can't go on with it: start it with --nproc-per-node "
-                        f"{processes}, choose another --out, or add --overwrite to begin anew."
-                    )
-                _sweep(out)
-                trim(out, first)
-                if before != resolved:
-                    write_record(record, _record(resolved))
-                return first
-        elif any((out / name).exists() for name in (CHECKPOINT, LOG)):  # else it never began
-            more = f", and {len(changed) - CHANGES} more" if len(changed) > CHANGES else ""
-            raise InputError(
-                f"{out} holds a run with other settings ({'; '.join(changed[:CHANGES])}{more}): choose "
-                "another --out, or add --overwrite to begin anew."
-            )
+        return
+    resolved, record = config.model_dump(mode="json"), out / "config.json"
     _sweep(out)
+    if first:
+        trim(out, first)
+        if _config_of(record) != resolved:
+            write_record(record, _record(resolved))
+        return
     for name in (CHECKPOINT, LOG, *products):
-        (out / name).unlink(missing_ok=True)
+        for path in out.glob(name):
+            path.unlink()
+            if path.parent != out and not any(path.parent.iterdir()):
+                path.parent.rmdir()
     write_record(record, _record(resolved))
-    return 0
 
 
 def _record(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import io
 import lzma
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,7 +28,12 @@ from pretrain.walk import files_below
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-SPLITS = ("train", "test", "val", "validation")
+SPLITS = {  # what each is called elsewhere
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+}
+MEANT = {name: split for split, names in SPLITS.items() for name in names}
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 BATCH, BATCH_BYTES = 256, 1 << 28  # images, and bytes of their files, that are decoded side by side
 LONGEST = 16  # the long side in short sides, of which more is not looked at
@@ -73,7 +78,7 @@ def read_images(
     Args:
         data: folder or tar file.
         size: side in pixels.
-        split: name of a folder at the top; ignored where there is no split folder at all.
+        split: name of a folder at the top, or of `SPLITS`; ignored where there is no split folder at all.
         limit: at most so many images, spread evenly over all.
         progress: called with the number of images done and of all.
 
@@ -91,7 +96,7 @@ def read_images(
         raise InputError(f"{data} is neither a folder nor a tar file: give images in one of these.")
     else:
         raise InputError(f"{data} is missing: give a folder or a tar file of images.")
-    chosen, classes_of = _chosen(data, names, split)
+    chosen, classes_of = images_of_split(data, names, split)
     if limit is not None and len(chosen) > limit:
         places = np.linspace(0, len(chosen) - 1, limit).round().astype(int)
         chosen = [chosen[place] for place in places]
@@ -119,40 +124,71 @@ def read_images(
     if classes:
         number = {name: index for index, name in enumerate(classes)}
         labels = np.array([number[classes_of[name]] for name in names_], np.int64)
-    return ImageSet(images[: len(kept)][order], labels, classes, names_, sorted(skipped))
+    read = images[: len(kept)]
+    if (order[1:] < order[:-1]).any():  # not of a folder: its names come sorted, and no second copy is made
+        read = read[order]
+    return ImageSet(read, labels, classes, names_, sorted(skipped))
 
 
-def splits_among(tops: Set[str], asked: str | None = None) -> set[str]:
-    """Those of the folders at the top that are splits; one called train among others is a class.
+def are_images(names: Iterable[str]) -> list[str]:
+    """Those that are named like images and not hidden, sorted."""
+    return sorted(name for name in names if _is_image(PurePosixPath(name)))
+
+
+def _is_image(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def splits_among(images: Iterable[str], asked: str | None = None) -> tuple[int, dict[str, str]]:
+    """Where splits stand in the names of images, and which there are.
+
+    A folder around everything, as archives have it, does not count. Where folders of splits stand beside
+    others, as a class called train does, there are none.
 
     Args:
-        tops: names of all folders at the top that hold images.
+        images: names with their folders.
         asked: for the split of that name.
+
+    Returns:
+        The depth of the outermost folders that count, and the folder of each split: by its own name, and by
+        that of `SPLITS` which it means.
     """
-    known = {top for top in tops if top in SPLITS or top == asked}
-    return known if known == tops or len(known) > 1 or asked in known - {*SPLITS} else set()
+    parts = [PurePosixPath(name).parts for name in images]
+    depth = 0
+    while True:
+        tops = {part[depth] for part in parts if len(part) > depth + 1}
+        known = {top for top in tops if top.lower() in MEANT or top == asked}
+        around = len(tops) == 1 and not known and all(len(part) > depth + 2 for part in parts)
+        if not around:
+            break
+        depth += 1
+    whole = known == tops or len(known) > 1 or asked in {top for top in known if top.lower() not in MEANT}
+    meant = {MEANT[top.lower()]: top for top in sorted(known, reverse=True) if top.lower() in MEANT}
+    return depth, meant | {top: top for top in known} if whole else {}
 
 
-def _chosen(data: Path, names: list[str], split: str | None) -> tuple[list[str], dict[str, str]]:
-    """The images of a split, sorted, and the class of each ("" without classes)."""
-    paths = {name: PurePosixPath(name) for name in names}
-    images = sorted(
-        name
-        for name, path in paths.items()
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
-    )
+def images_of_split(data: Path, names: Iterable[str], split: str | None) -> tuple[list[str], dict[str, str]]:
+    """The images of a split, sorted, and the class of each ("" without classes).
+
+    Args:
+        data: what the user calls the folder or file, for messages.
+        names: of all files in it.
+        split: see `read_images`.
+
+    Raises:
+        InputError: no images, or no such split.
+    """
+    images = are_images(names)
     if not images:
         raise InputError(f"{data} holds no images ({', '.join(sorted(SUFFIXES))}).")
-    tops = {paths[name].parts[0] for name in images if len(paths[name].parts) > 1}
-    depth = 0
-    if split is not None and splits_among(tops, split):
-        if split not in tops:
-            raise InputError(f"{data} has no split {split!r}, but {', '.join(sorted(tops))}.")
-        images = [name for name in images if paths[name].parts[0] == split]
-        depth = 1
-    classes = {
-        name: paths[name].parts[depth] if len(paths[name].parts) > depth + 1 else "" for name in images
-    }
+    paths = {name: PurePosixPath(name).parts for name in images}
+    depth, splits = splits_among(images, split)
+    if split is not None and splits:
+        if split not in splits:
+            raise InputError(f"{data} has no split {split!r}, but {', '.join(sorted({*splits.values()}))}.")
+        images = [name for name in images if paths[name][depth] == splits[split]]
+        depth += 1
+    classes = {name: paths[name][depth] if len(paths[name]) > depth + 1 else "" for name in images}
     if "" in classes.values() and len(set(classes.values())) > 1:  # some in folders, some not
         classes = dict.fromkeys(images, "")
     return images, classes
@@ -161,7 +197,7 @@ def _chosen(data: Path, names: list[str], split: str | None) -> tuple[list[str],
 def _tar_names(path: Path) -> list[str]:
     try:
         with tarfile.open(path) as tar:
-            return [member.name for member in tar if member.isfile()]
+            return [member.name for member in tar if member.isfile() or member.islnk()]
     except UNREADABLE as error:
         raise _no_tar(path, error) from error
 
@@ -205,12 +241,21 @@ def _tar_contents(path: Path, names: list[str]) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(path) as tar:
             for member in tar:
-                if member.isfile() and member.name in wanted:
+                if (member.isfile() or member.islnk()) and member.name in wanted:
                     wanted.discard(member.name)  # a name may stand twice: the first counts
-                    file = tar.extractfile(member) if member.size <= _most_bytes() else None
-                    yield member.name, b"" if file is None else file.read()
+                    yield member.name, _content(tar, member)
     except UNREADABLE as error:
         raise _no_tar(path, error) from error
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """What a member, or the one that it is a hard link to, holds; nothing where that is too much."""
+    try:
+        file = tar.extractfile(member) if member.size <= _most_bytes() else None
+    except KeyError:  # the other is not in the file
+        file = None
+    content = b"" if file is None else file.read(_most_bytes() + 1)
+    return content if len(content) <= _most_bytes() else b""
 
 
 def _decode(content: bytes, size: int) -> np.ndarray | str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, worl
 from pretrain.draws import Draws
 from pretrain.engine import RunCallback, fit, make_optimizer
 from pretrain.errors import InputError
-from pretrain.folder import prepare_run, run_folder, write_record
+from pretrain.folder import begin_run, holds_run, look_at_run, run_folder, write_record
 from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.methods.base import Method
@@ -36,7 +35,7 @@ from pretrain.vit import SIZES
 from pretrain.weights import write_weights
 
 MODEL = "model.safetensors"  # the whole method: the backbone and what only the pretext task needs
-PRODUCTS = (FILE, MODEL, "images.json", "skipped.json", "report.html")
+PRODUCTS = (FILE, MODEL, "images.json", "skipped.json", "report.html", f"{SNAPSHOTS}/[0-9]*.safetensors")
 
 
 class ImageDataset(Dataset[tuple[int, int, int]]):
@@ -180,7 +179,9 @@ def _run(
 ) -> PretrainResult:
     """What `pretrain` does once the folder is its own."""
     settings = config.optimizer
-    first = first_alone(lambda: _prepare(out, config, overwrite))
+    first = first_alone(lambda: look_at_run(out, config, overwrite))
+    if not holds_run(out):  # else it stays until all that this one needs is there
+        first_alone(lambda: begin_run(out, config, first, PRODUCTS))
     images = read(config.data)
     together = settings.batch * settings.accumulate * world_size()
     if len(images) < together:
@@ -188,8 +189,11 @@ def _run(
             f"there are only {len(images)} images, fewer than a batch of {together}: "
             "lower optimizer.batch or give more images."
         )
-    first_alone(lambda: _require_same_images(out, images, resumed=first > 0))
     method.prepare(images.images, config.seed)
+    if first:
+        first_alone(lambda: _require_same_images(out, images))
+    first_alone(lambda: begin_run(out, config, first, PRODUCTS))
+    first_alone(lambda: _record_images(out, images))
     if world_size() > 1:
         sync_batch_norm(method)
     module = Pretraining(method.to(memory_format=torch.channels_last), config, out)
@@ -250,13 +254,6 @@ def min_batch(method: Method) -> int:
     return 2 if normed else 1
 
 
-def _prepare(out: Path, config: PretrainConfig, overwrite: bool) -> int:
-    first = prepare_run(out, config, overwrite, PRODUCTS)
-    if not first and rank() == 0:
-        shutil.rmtree(out / SNAPSHOTS, ignore_errors=True)
-    return first
-
-
 def _save(method: Method, config: PretrainConfig, out: Path) -> None:
     write_weights(method.state_dict(), out / f"{MODEL}.partial", {"method": config.method})
     (out / f"{MODEL}.partial").replace(out / MODEL)
@@ -270,16 +267,22 @@ def _save_whole(backbone: Any, path: Path) -> None:
     partial.replace(path)
 
 
-def _require_same_images(out: Path, images: ImageSet, resumed: bool) -> None:
+def _require_same_images(out: Path, images: ImageSet) -> None:
     """Draws are indices of images: a run may only go on with the images that it began with."""
-    names = hashlib.sha256(os.fsencode("\n".join(images.names))).hexdigest()
-    record = {"images": len(images), "side": images.images.shape[1], "names": names}
     path = out / "images.json"
-    if resumed and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != record:
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != _about(images):
         raise InputError(
             f"{out} was begun with other images than --data holds now: restore them, choose another --out, "
             "or add --overwrite to begin anew."
         )
+
+
+def _about(images: ImageSet) -> dict[str, Any]:
+    names = hashlib.sha256(os.fsencode("\n".join(images.names))).hexdigest()
+    return {"images": len(images), "side": images.images.shape[1], "names": names}
+
+
+def _record_images(out: Path, images: ImageSet) -> None:
     if rank() == 0:
-        write_record(path, record)
+        write_record(out / "images.json", _about(images))
         write_record(out / "skipped.json", [{"file": name, "why": why} for name, why in images.skipped])

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from pretrain.errors import InputError
-from pretrain.images import SUFFIXES, UNREADABLE, ImageSet, read_images, splits_among
+from pretrain.images import UNREADABLE, ImageSet, are_images, images_of_split, read_images, splits_among
 from pretrain.probe.few import held_out
 from pretrain.walk import files_below
 
 DIGITS = "digits"
-TESTS = ("test", "val", "validation")
+TESTS = ("test", "val")
 LARGEST, SMALLEST = 224, 32  # sides that are chosen without being asked
 _LOOKED_AT = 16  # images whose size decides
 _FIFTH = 0.2
@@ -52,7 +52,8 @@ def labelled(
 ) -> Labelled:
     """Read a training and a test set.
 
-    A folder `test` (else `val`, `validation`) at the top is the test set, and then `train` the training set.
+    A folder `test` (else `val`; see `pretrain.images.SPLITS`) at the top is the test set, and then `train`
+    the training set: the first with images of the same classes, as published test sets may have no labels.
     Without such folders a fifth of each class is the test set, chosen by the seed.
 
     Args:
@@ -70,19 +71,38 @@ def labelled(
         size = size or SMALLEST
         return _split(_digits(size), size, limit, test_limit, seed)
     data = Path(data)
-    tops, own = _look(data)
-    tops = splits_among(tops)
+    names, own = _look(data)
+    _, splits = splits_among(names)
     size = size or min(LARGEST, max(SMALLEST, own))
-    split = next((name for name in TESTS if name in tops), None)
+    split, notes = _test_split(data, names, splits)
     if split is None:
-        name = "train" if "train" in tops else None
+        name = "train" if "train" in splits else None
         enough = None if limit is None else limit + limit // 4 + _SPARE  # a fifth of it is the test set
         images = read_images(data, size, name, enough, progress)
         return _split(_require(images, data, name), size, limit, test_limit, seed)
     train = _require(read_images(data, size, "train", limit, progress), data, "train")
     test = _require(read_images(data, size, split, test_limit, progress), data, split)
-    notes = [f"{len(test)} images of {split}/ are the test set.", *_one_sided(train, test, split)]
+    notes.append(f"{len(test)} images of {splits[split]}/ are the test set.")
+    notes += _one_sided(train, test, splits["train"], splits[split])
     return Labelled(*_same_classes(train, test), size, notes)
+
+
+def _test_split(data: Path, names: list[str], splits: dict[str, str]) -> tuple[str | None, list[str]]:
+    """The split to test on, if there are any to choose from, and sentences on those that are passed over."""
+    candidates = [name for name in TESTS if name in splits]
+    if "train" not in splits or not candidates:
+        return next(iter(candidates), None), []
+    known = {*images_of_split(data, names, "train")[1].values()} - {""}
+    passed: list[str] = []
+    for name in candidates:
+        images = images_of_split(data, names, name)[0]
+        if not known or any(known & {*PurePosixPath(image).parts[:-1]} for image in images):
+            return name, [f"{folder}/ has no images of {splits['train']}/'s classes." for folder in passed]
+        passed.append(splits[name])
+    raise InputError(
+        f"{data} has no images of {splits['train']}/'s classes in {' or '.join(passed)}/: put those of each "
+        "class into a folder named like it there, too, or move the folder away."
+    )
 
 
 def _require(images: ImageSet, data: Path, split: str | None) -> ImageSet:
@@ -100,34 +120,28 @@ def _require(images: ImageSet, data: Path, split: str | None) -> ImageSet:
     )
 
 
-def _look(data: Path) -> tuple[set[str], int]:
-    """The folders with images at the top, and the median short side of some images."""
-    tops: set[str] = set()
+def _look(data: Path) -> tuple[list[str], int]:
+    """The names of all images, and the median short side of some."""
+    names: list[str] = []
     sides: list[int | None] = []
     try:
         if data.is_dir():
             files = [path.relative_to(data).as_posix() for path in files_below(data)]
-            names = sorted(filter(_is_image, files))
-            tops = {PurePosixPath(name).parts[0] for name in names if "/" in name}
+            names = are_images(files)
             places = np.linspace(0, len(names) - 1, min(len(names), _LOOKED_AT)).round().astype(int)
             sides = [_short_side((data / names[place]).read_bytes()) for place in places]
         elif data.is_file() and tarfile.is_tarfile(data):
             with tarfile.open(data) as tar:
                 for member in tar:
-                    if not member.isfile() or not _is_image(member.name):
+                    if not (member.isfile() or member.islnk()) or not are_images([member.name]):
                         continue
-                    tops.update(PurePosixPath(member.name).parts[:-1][:1])
+                    names.append(member.name)
                     if len(sides) < _LOOKED_AT and (file := tar.extractfile(member)) is not None:
                         sides.append(_short_side(file.read()))
     except UNREADABLE:
         pass  # read_images says what is wrong
     known = [side for side in sides if side is not None]
-    return tops, int(np.median(known)) if known else LARGEST
-
-
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    return names, int(np.median(known)) if known else LARGEST
 
 
 def _short_side(content: bytes) -> int | None:
@@ -181,10 +195,10 @@ def _take(images: ImageSet, places: np.ndarray) -> ImageSet:
     return ImageSet(images.images[places], images.labels[places], images.classes, names, images.skipped)
 
 
-def _one_sided(train: ImageSet, test: ImageSet, split: str) -> list[str]:
+def _one_sided(train: ImageSet, test: ImageSet, own: str, split: str) -> list[str]:
     """Sentences on the classes of which only one set has images; a limit may have left out the others."""
     notes = []
-    pairs = ((train, test, "train", split), (test, train, split, "train"))
+    pairs = ((train, test, own, split), (test, train, split, own))
     for has, lacks, where, elsewhere in pairs:
         if names := sorted({*has.classes} - {*lacks.classes}):
             listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ".")

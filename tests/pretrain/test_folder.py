@@ -12,7 +12,7 @@ import torch
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.errors import InputError
-from pretrain.folder import CHECKPOINT, file_of_run, prepare_run
+from pretrain.folder import CHECKPOINT, begin_run, file_of_run, holds_run, look_at_run
 
 
 class Inner(Config):
@@ -27,20 +27,26 @@ class Whole(Config):
     engine: Engine = Engine()
 
 
+def prepare_run(out: Path, config: Config, overwrite: bool) -> int:
+    first = look_at_run(out, config, overwrite)
+    begin_run(out, config, first, ("product", "more/[0-9]*"))
+    return first
+
+
 def begun(out: Path, step: int = 3, **settings: Any) -> None:
     """A run of these settings that was stopped at `step`."""
     out.mkdir(exist_ok=True)
-    assert prepare_run(out, Whole.model_validate(settings), False, ()) == 0
+    assert prepare_run(out, Whole.model_validate(settings), False) == 0
     torch.save({"global_step": step}, out / CHECKPOINT)
 
 
 def test_what_is_learned_does_not_depend_on_some_settings(tmp_path: Path) -> None:
     begun(tmp_path)
     other = {"data": {"cache": "there"}, "engine": {"workers": 2, "checkpoint_minutes": 1.0, "log_every": 3}}
-    assert prepare_run(tmp_path, Whole.model_validate(other), False, ()) == 3
+    assert prepare_run(tmp_path, Whole.model_validate(other), False) == 3
     kept = json.loads((tmp_path / "config.json").read_text())["config"]
     assert kept["data"]["cache"] == "there" and kept["engine"]["workers"] == 2
-    assert prepare_run(tmp_path, Whole(), False, ()) == 3
+    assert prepare_run(tmp_path, Whole(), False) == 3
 
 
 @pytest.mark.parametrize(
@@ -60,7 +66,7 @@ def test_other_settings_are_named(tmp_path: Path, settings: dict[str, Any], said
     begun(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(InputError) as told:
-        prepare_run(tmp_path, Whole.model_validate(settings), False, ())
+        prepare_run(tmp_path, Whole.model_validate(settings), False)
     assert f"other settings ({said}): choose another --out" in str(told.value)
     assert (tmp_path / "config.json").read_bytes() == before
 
@@ -71,11 +77,11 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(
     begun(tmp_path)
     monkeypatch.setattr("pretrain.folder.world_size", lambda: 2)
     with pytest.raises(InputError, match=r"begun with 1 .* and 2 can't .* --nproc-per-node 1"):
-        prepare_run(tmp_path, Whole(), False, ())
+        prepare_run(tmp_path, Whole(), False)
     record = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({"config": record["config"]}))  # of before it was kept
-    assert prepare_run(tmp_path, Whole(), False, ()) == 3
-    assert prepare_run(tmp_path, Whole(), True, ()) == 0
+    assert prepare_run(tmp_path, Whole(), False) == 3
+    assert prepare_run(tmp_path, Whole(), True) == 0
     assert json.loads((tmp_path / "config.json").read_text())["processes"] == 2
 
 
@@ -140,3 +146,40 @@ def test_other_folders_and_checkpoints(tmp_path: Path) -> None:
     foreign.write_text("")
     assert file_of_run(foreign, NAMES, SO_FAR) == foreign
     assert named(tmp_path) == nothing
+
+
+def test_looking_changes_nothing_and_beginning_takes_only_what_is_a_runs(tmp_path: Path) -> None:
+    begun(tmp_path)
+    mine = ("notes.txt", "more/mine", "more/x1")
+    (tmp_path / "more").mkdir()
+    for name in (*mine, "product", "more/1.safetensors"):
+        (tmp_path / name).touch()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert look_at_run(tmp_path, Whole(name="b"), True) == 0 and look_at_run(tmp_path, Whole(), False) == 3
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    begin_run(tmp_path, Whole(), 3, ("product", "more/[0-9]*"))  # it goes on
+    assert (tmp_path / "product").exists() and (tmp_path / CHECKPOINT).exists()
+    begin_run(tmp_path, Whole(), 0, ("product", "more/[0-9]*"))
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"config.json", "more", *mine}
+    for name in mine[1:]:
+        (tmp_path / name).rename(tmp_path / "more" / "7")
+    begin_run(tmp_path, Whole(), 0, ("more/[0-9]*",))
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["report.html", "snapshots/0001.safetensors", "config.json"])
+def test_a_folder_of_the_user_is_never_a_run(tmp_path: Path, name: str, overwrite: bool) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(InputError, match="exists and holds no run: choose another"):
+        look_at_run(tmp_path, Whole(), overwrite)
+
+
+def test_a_run_whose_record_is_damaged_can_only_be_replaced(tmp_path: Path) -> None:
+    begun(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="add --overwrite"):
+        look_at_run(tmp_path, Whole(), False)
+    assert holds_run(tmp_path) and look_at_run(tmp_path, Whole(), True) == 0

@@ -68,6 +68,49 @@ def test_flat_folders_and_mixed_ones_have_no_labels(tmp_path: Path) -> None:
     assert read_images(tmp_path / "cat", 8, split=None).names == ("c.png",)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "valid"), ("training", "testing"), ("Train", "Test"), ("train", "dev")]
+)
+def test_splits_by_other_names(tmp_path: Path, train: str, test: str) -> None:
+    for name in (f"{train}/cat/1.png", f"{train}/dog/1.png", f"{test}/cat/2.png"):
+        save(tmp_path / name, picture(COLOURS["cat"]))
+    images = read_images(tmp_path, 4)
+    assert images.names == (f"{train}/cat/1.png", f"{train}/dog/1.png") and images.classes == ("cat", "dog")
+    assert len(read_images(tmp_path, 4, "val" if test in ("valid", "dev") else "test")) == 1
+    assert len(read_images(tmp_path, 4, test)) == 1
+    with pytest.raises(InputError, match=f"no split 'other', but {min(train, test)}"):
+        read_images(tmp_path, 4, "other")
+
+
+@pytest.mark.parametrize("tar", [False, True])
+def test_a_folder_around_everything_does_not_count(tmp_path: Path, tar: bool) -> None:
+    data = tmp_path / "all"
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/dog/3.png"):
+        save(data / "made" / "set" / name, picture(COLOURS["cat"]))
+    if tar:
+        data = packed(data, tmp_path / "a.tgz")
+    images = read_images(data, 4)
+    assert len(images) == 2 and images.classes == ("cat", "dog")
+    assert read_images(data, 4, None).classes == ("test", "train")
+
+
+def test_hard_links_in_a_tar_file(tmp_path: Path) -> None:
+    save(tmp_path / "data" / "a" / "1.png", picture(COLOURS["cat"]))
+    (tmp_path / "data" / "b").mkdir()
+    os.link(tmp_path / "data" / "a" / "1.png", tmp_path / "data" / "b" / "1.png")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "data", "")
+    images = read_images(tmp_path / "a.tar.gz", 4)
+    assert images.names == ("a/1.png", "b/1.png") and not images.skipped
+    assert (images.images[0] == images.images[1]).all() and images.images.any()
+
+
+def test_no_second_copy_of_a_folder_is_made(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        save(tmp_path / name, picture(COLOURS["cat"]))
+    assert read_images(tmp_path, 4).images.base is not None
+
+
 def test_classes_without_splits(tmp_path: Path) -> None:
     fill(tmp_path)
     found = read_images(tmp_path / "train", 8)

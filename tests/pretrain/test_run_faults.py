@@ -33,9 +33,22 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_config_that_a_kill_cut_off_is_no_run(tmp_path: Path) -> None:
     run(tmp_path / "run", max_minutes=0)
     (tmp_path / "run" / "config.json").write_text('{"config": {"meth')
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match=r"config\.json can't be read: .*--overwrite"):
         run(tmp_path / "run")
     assert run(tmp_path / "run", overwrite=True).done
+
+
+def test_a_finished_run_is_replaced_only_by_one_that_can_learn(tmp_path: Path) -> None:
+    assert run(tmp_path / "run").done
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    def refuse(data: Data) -> ImageSet:
+        raise InputError("nope is missing")
+
+    for changes, read in (({}, refuse), ({"optimizer": {"batch": 13}}, None)):
+        with pytest.raises(InputError, match="missing|fewer than"):
+            run(tmp_path / "run", config(**changes), **({"read": read} if read else {}), overwrite=True)
+        assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:

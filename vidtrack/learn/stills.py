@@ -93,9 +93,9 @@ def _means_videos(folder: Path, split: str | None) -> bool:
 
 def _class_folders(images: list[PurePosixPath], split: str | None) -> bool:
     """Whether images stand in the folders of at least two classes, and none outside; see `read_images`."""
-    tops = {name.parts[0] for name in images if len(name.parts) > 1}
-    splits = splits_among(tops, split) if split is not None else set()
-    below = [name.parts[1:] if name.parts[0] in splits else name.parts for name in images]
+    depth, splits = splits_among(map(str, images), split) if split is not None else (0, {})
+    inner = [name.parts[depth:] for name in images]
+    below = [parts[1:] if parts[0] in splits.values() else parts for parts in inner]
     return all(len(parts) > 1 for parts in below) and len({parts[0] for parts in below}) > 1
 
 

@@ -91,6 +91,23 @@ def test_of_many_classes_without_a_counterpart_some_are_named(tmp_path: Path) ->
     assert len(found.train.classes) == 8
 
 
+def test_a_test_set_without_labels_is_passed_over(tmp_path: Path) -> None:
+    data = fill(fill(tmp_path, "train", 4), "valid", 2)
+    for folder in ("test", "test/images"):
+        (data / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(data / folder / "1.png")
+        found = labelled(data)
+        assert len(found.test) == 2 * len(found.test.classes)
+        assert found.notes[:2] == [
+            "test/ has no images of train/'s classes.",
+            f"{len(found.test)} images of valid/ are the test set.",
+        ]
+        (data / "test" / "1.png").unlink(missing_ok=True)
+    (data / "valid").rename(data / ".valid")
+    with pytest.raises(InputError, match="no images of train/'s classes in test/"):
+        labelled(data)
+
+
 @pytest.mark.parametrize("split", ["", "train", "test"])
 def test_images_beside_the_classes_are_named(tmp_path: Path, split: str) -> None:
     data = fill(tmp_path, "train" if split else "", 3)
