@@ -173,6 +173,13 @@ def build(
     )
     own = backbone.state_dict()
     kept = {key: value for key, value in state.items() if key in own}
+    below = ("conv1.", "bn1.", *(f"{name}." for name in LAYERS[: LAYERS.index(last) + 1]))
+    extra = [key for key in state if key not in own and key.startswith(below)]
+    if extra and not meta.get("arch"):
+        raise InputError(
+            f"{path} is no standard {arch}: it has {len(extra)} tensors more (first: {extra[0]}); another "
+            f"kind of network is timm:NAME@{path}, such as timm:resnet101@{path}."
+        )
     missing = [key for key in own if key not in kept and not key.endswith("num_batches_tracked")]
     wrong = [key for key, value in kept.items() if value.shape != own[key].shape]
     if missing or wrong:

@@ -104,6 +104,8 @@ def build_any(spec: str) -> Any:
         network, path = split_path(spec, name)
         require_network(spec, network)
         return TimmFeatures(network, path=path)
+    if spec in (*ARCHES, *SIZES) and Path(spec).exists():
+        raise InputError(f"{spec} is a network and a file or folder here: give random:{spec} or ./{spec}.")
     if (kind == "random" and name) or spec in ARCHES or spec in SIZES:
         return _random(spec, name or spec)
     path = file_of(Path(spec))

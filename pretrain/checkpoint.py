@@ -19,20 +19,18 @@ from torch import Tensor, nn
 
 from pretrain.errors import InputError
 
-WRAPPERS = ("state_dict", "model", "student", "teacher", "network")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student", "network")
 
 
-def read_checkpoint(
-    path: Path, wrappers: tuple[str, ...] = WRAPPERS
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file by name, on the CPU, and the metadata of a safetensors file (else empty).
 
     Tensors of other kinds than plain numbers (sparse, quantized, complex), and those that claim to be larger
     than their file, are left out.
 
     Args:
-        path: safetensors by its suffix, else PyTorch's.
-        wrappers: keys that the tensors of a PyTorch file may lie under, of several the first.
+        path: safetensors by its suffix, else PyTorch's, whose tensors may lie under one of `WRAPPERS`, of
+            several the first, or under the only key that has any.
 
     Raises:
         InputError: no such file, one that can't be read without running code, or that holds no tensors.
@@ -48,7 +46,7 @@ def read_checkpoint(
             _require_stored(path)
             with warnings.catch_warnings(action="ignore"):  # a sentence says it
                 value = torch.load(path, map_location="cpu", weights_only=True)
-            state, metadata = _unwrap(value, path, wrappers), {}
+            state, metadata = _unwrap(value, path), {}
         limit = path.stat().st_size
         return {key: value for key, value in state.items() if _is_plain(value, limit)}, metadata
     except InputError:
@@ -118,13 +116,20 @@ def _require_stored(path: Path) -> None:
         raise InputError(f"{path} is compressed, which no checkpoint of torch is: save it with torch.save.")
 
 
-def _unwrap(value: Any, path: Path, wrappers: tuple[str, ...]) -> dict[str, Tensor]:
-    for key in wrappers:
+def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
+    for key in WRAPPERS:
         if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
             value = value[key]
+    if isinstance(value, Mapping) and not any(isinstance(tensor, Tensor) for tensor in value.values()):
+        inner = [one for one in value.values() if _holds_tensors(one)]
+        value = inner[0] if len(inner) == 1 else value
     if not isinstance(value, Mapping):
         raise InputError(f"{path} holds no weights: a state_dict is expected, not {type(value).__name__}.")
     return {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(tensor, Tensor) for tensor in value.values())
 
 
 def _is_plain(value: Tensor, limit: int) -> bool:

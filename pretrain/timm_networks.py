@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from pretrain.checkpoint import read_checkpoint, require_finite
 from pretrain.errors import InputError
 
-WRAPPERS = ("state_dict", "model", "teacher", "student", "network")
 PREFIX = re.compile(r"(module|backbone|model|encoder|base_encoder|encoder_q|trunk)\.")
 HUB = "huggingface.co"
 
@@ -91,7 +90,7 @@ def create(
         InputError: timm is missing, the weights can't be had or don't fit, or no choice makes the network.
     """
     timm = timm_module(f"timm:{name} needs")
-    state = None if path is None else read_checkpoint(path, WRAPPERS)[0]
+    state = None if path is None else read_checkpoint(path)[0]
     for number, options in enumerate(choices):
         try:
             with _offline_where_unreachable(pretrained and path is None):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pretrain.errors import InputError
 from pretrain.inputs import ImageInput, Input, channels_of
-from pretrain.timm_networks import create, timm_module
+from pretrain.timm_networks import create, first_line, timm_module
 
 LARGEST_PATCH, LARGEST_SIDE = 64, 256  # pixels; patches in a row: what a file asks for is not just allocated
 SIZES = ("vit_tiny", "vit_small", "vit_base")
@@ -127,6 +127,7 @@ class TimmFeatures(ImageInput):
         config = net.pretrained_cfg
         super().__init__("rgb", config["mean"], config["std"])
         self.arch, self.net = f"timm:{name}", net
+        self.norm = not name.startswith("hiera")  # which has no norm of its own for feature maps
         info = net.feature_info
         word = "block" if hasattr(net, "blocks") else "layer"
         names = [f"{word}{number + 1}" for number in range(len(info))]
@@ -134,6 +135,20 @@ class TimmFeatures(ImageInput):
         self.strides = {key: int(entry["reduction"]) for key, entry in zip(names, info, strict=True)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """RGB images float `[N, 3, H, W]` in 0..1 to `{name: float [N, C, h, w]}`."""
-        maps = self.net.forward_intermediates(self.normalised(images), norm=True, intermediates_only=True)
+        """RGB images float `[N, 3, H, W]` in 0..1 to `{name: float [N, C, h, w]}`.
+
+        Raises:
+            InputError: the network takes no images of this size.
+        """
+        x = self.normalised(images)
+        try:
+            maps = self.net.forward_intermediates(x, norm=self.norm, intermediates_only=True)
+        except (AssertionError, RuntimeError, ValueError) as error:  # each family refuses in its own way
+            if "memory" in str(error):
+                raise
+            side = self.net.pretrained_cfg.get("input_size", (3, "?", "?"))[1]
+            raise InputError(
+                f"{self.arch} takes no images of {x.shape[3]} x {x.shape[2]} pixels ({first_line(error)}): "
+                f"give --size {side}, or another network."
+            ) from error
         return dict(zip(self.channels, maps, strict=True))

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from pretrain.backbones import ResNet, build, save_backbone
+from pretrain.catalogue import build_any
 from pretrain.errors import InputError
+from vidtrack.model.trunk import cells_of, make_trunk
 
 
 def test_layer3_keeps_stride_8() -> None:
@@ -53,6 +56,9 @@ def test_a_seed_gives_the_weights_that_torchvision_gives(arch: str, zero_init: b
         ("model", "backbone."),
         ("state_dict", "module.encoder_q."),
         ("teacher", "module.backbone."),
+        ("model_state_dict", ""),
+        ("resnet18_parameters", ""),
+        ("state_dict", "momentum_encoder."),
     ],
 )
 def test_foreign_checkpoints(tmp_path: Path, wrap: str | None, prefix: str) -> None:
@@ -60,9 +66,49 @@ def test_foreign_checkpoints(tmp_path: Path, wrap: str | None, prefix: str) -> N
     stored: dict[str, Any] = {prefix + key: value for key, value in state.items()}
     if "encoder_q" in prefix:
         stored |= {f"module.encoder_k.{key}": value + 1 for key, value in state.items()}
+    if "momentum" in prefix:
+        stored |= {f"online.{key}": value for key, value in state.items()}
+        stored |= {f"{prefix}{key}": value + 1 for key, value in state.items()}
     torch.save({wrap: stored, "epoch": 3} if wrap else stored, tmp_path / "net.pth")
     net = build(str(tmp_path / "net.pth"), "layer3", ("layer3",))
     assert torch.equal(net.conv1.weight, state["conv1.weight"])
+
+
+def test_the_teacher_is_what_dino_evaluates(tmp_path: Path) -> None:
+    states = [torchvision.models.resnet18().state_dict() for _ in range(2)]
+    torch.save({"student": states[0], "teacher": states[1], "epoch": 3}, tmp_path / "net.pth")
+    assert torch.equal(build(str(tmp_path / "net.pth")).conv1.weight, states[1]["conv1.weight"])
+
+
+def test_layers_by_number_and_the_small_stem(tmp_path: Path) -> None:
+    whole = torchvision.models.resnet18()
+    torch.save(
+        {f"backbone.{key}": value for key, value in nn.Sequential(*whole.children()).state_dict().items()},
+        tmp_path / "a.pth",
+    )
+    net = build(str(tmp_path / "a.pth"))
+    assert torch.equal(net.layer4[1].bn2.running_mean, whole.layer4[1].bn2.running_mean)
+    assert torch.equal(net.layer1[0].conv1.weight, whole.layer1[0].conv1.weight)
+    whole.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    torch.save(whole.state_dict(), tmp_path / "b.pth")
+    small = build_any(str(tmp_path / "b.pth"))
+    assert small.stem_kind == "small" and torch.equal(small.conv1.weight, whole.conv1.weight)
+    assert cells_of(make_trunk(str(tmp_path / "b.pth")))[0] == 8
+
+
+@pytest.mark.parametrize("last", ["layer3", "layer4"])
+@pytest.mark.parametrize(("arch", "extra"), [("resnet101", "layer3.6"), ("se", "layer1.0.se")])
+def test_networks_that_contain_a_resnet_are_no_resnet(
+    tmp_path: Path, arch: str, extra: str, last: Any
+) -> None:
+    state = torchvision.models.resnet50().state_dict()
+    state |= {f"{extra}.conv1.weight": torch.zeros(3, 3, 1, 1), "fc2.weight": torch.zeros(2)}
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(InputError, match=rf"no standard resnet50: .*{extra}.*timm:NAME@"):
+        build(str(tmp_path / "net.pth"), last)
+    del state[f"{extra}.conv1.weight"]
+    torch.save(state, tmp_path / "net.pth")
+    assert build(str(tmp_path / "net.pth"), last)
 
 
 @pytest.mark.parametrize("kind", ["rgb", "l"])

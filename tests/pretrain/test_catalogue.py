@@ -169,3 +169,14 @@ def test_a_method_gets_no_backbone_with_another_input(tmp_path: Path) -> None:
         make_backbone(there, 128, pair=True)
     with pytest.raises(InputError, match="ResNets only"):
         make_backbone(Backbone(arch="vit_tiny"), 128, pair=True)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny"])
+def test_a_name_that_is_a_folder_too_is_not_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=rf"give random:{name} or \./{name}"):
+        build_any(name)
+    assert build_any(f"random:{name}")

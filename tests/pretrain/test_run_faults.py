@@ -46,7 +46,7 @@ def test_a_finished_run_is_replaced_only_by_one_that_can_learn(tmp_path: Path) -
         raise InputError("nope is missing")
 
     for changes, read in (({}, refuse), ({"optimizer": {"batch": 13}}, None)):
-        with pytest.raises(InputError, match="missing|fewer than"):
+        with pytest.raises(InputError, match=r"missing|fewer than"):
             run(tmp_path / "run", config(**changes), **({"read": read} if read else {}), overwrite=True)
         assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
 

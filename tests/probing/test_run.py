@@ -145,6 +145,13 @@ def test_mistakes_are_told_in_one_sentence(classes: Path, options: list[str], se
     assert sentence in done.output and done.output.count("\n") == 1 and "Traceback" not in done.output
 
 
+def test_a_network_of_a_fixed_size_is_told_before_any_work(classes: Path) -> None:
+    pytest.importorskip("timm")
+    done = run("random:resnet18", "random:mixer_s32_224", "--size", "64", "--data", classes)
+    assert done.exit_code == 2 and "takes no images of 64 x 64 pixels" in done.output
+    assert "give --size 224" in done.output and done.output.count("\n") == 1
+
+
 def test_unusable_data_is_told(classes: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (classes / "cat").rename(tmp_path / "one" / "cat")

@@ -98,11 +98,11 @@ def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
-    foreign = not read_weights(path)[1]
+    foreign = not {"arch", "timm"} & read_weights(path)[1].keys()
     try:
         return ExternalEmbedder(make_trunk(str(path)), device)
     except InputError as error:
-        if not foreign:
+        if not foreign or "timm:" in str(error):
             raise
         reason = str(error).rstrip(".")
         raise InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.") from error

@@ -116,6 +116,11 @@ def _images(
 ) -> dict[str, Any]:
     found = labelled(data, size, limit, test_limit, settings.seed, partial(report, "reading images"))
     labels = require_labels(found.train, "training")
+    blank = torch.zeros(2, 3, found.size, found.size, device=device)
+    for backbone in built.values():  # some take no images of this size: told before any work is done
+        with torch.inference_mode():
+            backbone.to(device).eval()(blank)
+        backbone.cpu()
     notes = list(found.notes)
     if "shares" not in settings.model_fields_set:
         settings, left_out = _possible(settings, len(labels), len(set(labels.tolist())))
