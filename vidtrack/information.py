@@ -56,6 +56,11 @@ def describe_video(
         "frames": "unknown" if about.frames is None else str(about.frames),
         "size": f"{about.width} x {about.height}"
         + (f", rotated by {about.rotation}" if about.rotation else ""),
+        **(
+            {}
+            if about.pixel_aspect == 1
+            else {"pixels": f"{float(about.pixel_aspect):.3f} times as wide as high"}
+        ),
         "rate": f"{rate} frames/s ({about.rate.numerator}/{about.rate.denominator})",
         "duration": "unknown" if about.duration is None else f"{about.duration:.2f} s",
         "expected speed": f"{1 / seconds:.1f} frames/s with one object (tracker {loaded.name})",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -91,6 +92,7 @@ class Passes:
         self._known, self._reused = known, reused
         self._reader: Reader = VideoReader(source, start, end) if isinstance(source, (str, Path)) else source
         self._path = Path(source) if isinstance(source, (str, Path)) else None
+        self._looks_ahead = isinstance(self._reader, VideoReader)
         self._index = VideoIndex(self._path) if self._path and self._path.is_file() else None
         self.info, self.warnings = self._reader.info, self._reader.warnings
         count = self.info.frames
@@ -163,8 +165,9 @@ class Passes:
             if first or annotated:
                 first = False
                 laid = self._enter((behind, ahead), folder, frame if annotated else None)
-            following = self._next(frames)
-            with embedder.sharing():
+            # A live source is not waited for while a frame could be labelled.
+            following = self._next(frames) if self._looks_ahead else None
+            with embedder.sharing() if self._looks_ahead else nullcontext():
                 if following is not None and self._is_carried_to(following):
                     self._begin(following, (behind, ahead), embedder, later=0 if annotated else 1)
                 if annotated:
@@ -172,7 +175,7 @@ class Passes:
                 else:
                     result = self._label(frame, (behind, ahead), laid, embedder)
             yield result
-            frame = following
+            frame = following if self._looks_ahead else self._next(frames)
         if ahead is not None:
             raise InputError(
                 f"there is no frame {ahead} to annotate: the video's last one is {last}, counted from 0."

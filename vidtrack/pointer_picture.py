@@ -54,9 +54,11 @@ def pointer_picture(
             )
     memory = memory_of(frame, reference, tracker.settings.context)
     index = VideoIndex(video)
-    images = {
-        number: checked_frame(read_frame(video, number, index=index).image) for number in (frame, *memory)
-    }
+    read = {number: read_frame(video, number, index=index) for number in (frame, *memory)}
+    for number in (frame, reference):
+        if read[number].damaged:
+            raise InputError(f"frame {number} of {video} can't be decoded: choose another.")
+    images = {number: checked_frame(one.image) for number, one in read.items()}
     settings, embedder = tracker.settings, tracker.embedder
     embeddings = {number: embedder(image, settings.size) for number, image in images.items()}
     weights = [

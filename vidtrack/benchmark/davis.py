@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pretrain.errors import InputError
 from pretrain.limits import open_picture
 from vidtrack.video.folder import list_images
+from vidtrack.video.images import image_size
 
 YEARS = (2016, 2017)
 VOID = 255
@@ -238,14 +239,11 @@ def _hidden(path: Path) -> bool:
 
 
 def frame_size(path: Path) -> tuple[int, int]:
-    """`(height, width)` of an image, from its header."""
-    try:
-        with open_picture(path, path) as image:
-            return image.height, image.width
-    except InputError:
-        raise
-    except Exception as error:  # broken pictures make Pillow raise nearly anything
-        raise InputError(f"{path} can't be read as an image: {error}") from error
+    """`(height, width)` of an image, upright, from its header."""
+    size = image_size(path)
+    if size is None:
+        raise InputError(f"{path} can't be read as an image: replace it.")
+    return size[1], size[0]
 
 
 def mask_size(path: Path) -> tuple[int, int]:

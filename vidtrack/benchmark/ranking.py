@@ -37,7 +37,8 @@ def swept_order(results: dict[str, Any]) -> list[int]:
     def place(index: int) -> list[int]:
         swept = results["rows"][index].get("swept", {})
         return [
-            values.index(swept[name]) if swept.get(name) in values else -1 for name, values in sweep.items()
+            values.index(swept[name]) if name in swept and swept[name] in values else -1
+            for name, values in sweep.items()
         ]
 
     return sorted(range(len(results["rows"])), key=place)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vidtrack.commands.shared import Device, Overwrite, Quiet, Threads, TrackerName, told
+from vidtrack.commands.shared import Device, Overwrite, Quiet, Threads, TrackerName, told, warn
 
 
 def frame(
@@ -23,8 +23,12 @@ def frame(
         from vidtrack.video import read_frame, save_png
 
         require_free(out, overwrite)
-        image = read_frame(video, number).image
+        read = read_frame(video, number)
+        image = read.image
         save_png(out, image, overwrite)
+        if read.damaged or read.doubtful:
+            state = "can't be decoded, at least in part" if read.damaged else "may be spoilt by a damaged one"
+            warn(f"frame {number} of {video} {state}: {out} may show another; annotate an intact one.")
         if not quiet:
             print(f"{out}: frame {number}, {image.shape[1]} x {image.shape[0]}")
 

@@ -138,7 +138,7 @@ def propagate_live(
         manifest = run.manifest(None)
         reuse = Reuse((), manifest, run.about)
         try:
-            run.announce(source.info.path, reuse)
+            run.announce(source.info.shown, reuse)
             return run.carry(source, partial, manifest, reuse, run.meter(reuse), {})
         except OSError as error:
             drop(partial)
@@ -196,6 +196,7 @@ class _Run:
             stride=tracker.embedder.stride if tracker.embedder else VideoColorizer.stride,
             rate=info.rate,
             saves=plan.saves,
+            pixel_aspect=info.pixel_aspect,
         )
         check_saves(self.about.kind, plan.saves)
         stop = plan.end if info.frames is None else min(info.frames, plan.end or info.frames)
@@ -211,7 +212,7 @@ class _Run:
             video, self.tracker, labels, plan.direction, plan.start, plan.end, soft, plan.on_error
         )
 
-    def announce(self, source: Path, reuse: Reuse) -> None:
+    def announce(self, source: Path | str, reuse: Reuse) -> None:
         """Tell what will be done, and refuse what there is no room for."""
         frames = "frames until it ends" if self.frames is None else f"{self.frames} frames"
         count = len(self.given.labels)
@@ -335,7 +336,7 @@ class _Run:
         return {
             "schema": SCHEMA,
             "input": {
-                "video": str(self.info.path),
+                "video": self.info.shown,
                 "kind": self.info.kind,
                 "start": self.plan.start,
                 "end": self.plan.start + count,

@@ -39,7 +39,12 @@ class ResultWriter:
         if overlay:
             sound = info.path if info.has_audio and info.kind == "video" else None
             self.video = VideoWriter(
-                folder / "overlay.mp4", info.width, info.height, info.rate, audio_from=sound
+                folder / "overlay.mp4",
+                info.width,
+                info.height,
+                info.rate,
+                audio_from=sound,
+                pixel_aspect=info.pixel_aspect,
             )
         self.frames: list[Record] = []
         self.seconds = 0.0

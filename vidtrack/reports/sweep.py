@@ -68,7 +68,7 @@ def _trackers(results: dict[str, Any], sweep: dict[str, list[Any]]) -> dict[str,
     found: dict[str, Cells] = {}
     for row in results["rows"]:
         swept = row.get("swept") or {}
-        if any(swept.get(name) not in values for name, values in sweep.items()):
+        if any(name not in swept or swept[name] not in values for name, values in sweep.items()):
             continue  # a row beside the sweep, such as a baseline
         place = tuple(values.index(swept[name]) for name, values in sweep.items())
         tracker = setting((row.get("settings") or {}).get("tracker", ""))

@@ -107,20 +107,31 @@ def stream_start(stream: VideoStream) -> Fraction:
     return Fraction(stream.start_time or 0) * (stream.time_base or 0)
 
 
+def pixel_aspect(stream: VideoStream, rotation: int = 0) -> Fraction:
+    """Width of a pixel in its heights, of pictures turned by `rotation` degrees; 1 where it isn't told."""
+    told = stream.sample_aspect_ratio
+    if not told or not Fraction(1, 8) <= told <= 8:  # some encoders write what can't be
+        return Fraction(1)
+    return 1 / Fraction(told) if rotation in (90, 270) else Fraction(told)
+
+
 def stream_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     """Seconds that the stream lasts by its header, None when unknown.
 
-    Matroska tells that of the whole file, which may be that of the sound, and of the stream in a tag.
+    Matroska tells that of the whole file, which may be that of the sound, and of the stream in a tag. FFmpeg
+    writes there when the stream ends on the file's clock; mkvmerge, which writes statistics, how long it is.
     """
     whole = Fraction(container.duration, av.time_base) if container.duration else None
     if "matroska" in container.format.name:
+        lengths = any(key.upper().startswith("_STATISTICS_TAGS") for key in stream.metadata)
+        before = Fraction(0) if lengths else max(Fraction(0), stream_start(stream))
         tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
         try:
             hours, minutes, seconds = tag.split(":")
             told = (int(hours) * 60 + int(minutes)) * 60 + Fraction(seconds.strip())
-            return min(told, whole or told)  # a tag may be left over from a longer file
+            return min(told, whole or told) - before  # a tag may be left over from a longer file
         except ValueError:
-            return whole if len(container.streams) == 1 else None
+            return whole - before if whole and len(container.streams) == 1 else None
     return Fraction(stream.duration) * stream.time_base if stream.duration and stream.time_base else whole
 
 

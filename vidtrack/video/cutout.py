@@ -47,6 +47,7 @@ class CutoutWriter:
         height: pixels of the pictures.
         rate: frames per second, exact; times of pictures without `time` follow it.
         overwrite: replace an existing file.
+        pixel_aspect: see `VideoWriter`; a folder of PNGs can't say it.
 
     Raises:
         InputError: at once for a name that can't be written, an impossible size or rate; from `write` or
@@ -54,7 +55,14 @@ class CutoutWriter:
     """
 
     def __init__(
-        self, path: Path | str, width: int, height: int, rate: Fraction, *, overwrite: bool = False
+        self,
+        path: Path | str,
+        width: int,
+        height: int,
+        rate: Fraction,
+        *,
+        overwrite: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         path = Path(path)
         if path.suffix.lower() not in ("", ".webm"):
@@ -63,7 +71,7 @@ class CutoutWriter:
             )
         self._sink: _WebM | _Pngs
         if path.suffix:
-            self._sink = _WebM(path, width, height, rate, overwrite=overwrite)
+            self._sink = _WebM(path, width, height, rate, overwrite=overwrite, pixel_aspect=pixel_aspect)
         else:
             self._sink = _Pngs(path, width, height, overwrite)
 

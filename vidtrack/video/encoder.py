@@ -44,10 +44,12 @@ class Encoder:
     # The index before the pictures: plays while it loads.
     container_options: ClassVar[dict[str, str]] = {"movflags": "+faststart"}
 
-    def __init__(self, path: Path, partial: Path, rate: Fraction, audio_from: Path | None) -> None:
+    def __init__(
+        self, path: Path, partial: Path, rate: Fraction, audio_from: Path | None, pixel_aspect: Fraction
+    ) -> None:
         self.warnings: list[str] = []
         self._path, self._partial, self._audio_from = path, partial, audio_from
-        self._rate = rate
+        self._rate, self._pixel_aspect = rate, pixel_aspect
         self._base = self.clock(rate)
         self._reformatter = VideoReformatter()
         self._output: OutputContainer | None = None
@@ -119,6 +121,7 @@ class Encoder:
         context = stream.codec_context
         stream.width, stream.height = width, height
         context.time_base = self._base
+        context.sample_aspect_ratio = self._pixel_aspect
         self._matrix = customary_matrix(width, height)
         context.colorspace, context.color_range = matrix_tag(self._matrix), int(ColorRange.MPEG)
         context.color_primaries = context.color_trc = BT709

@@ -41,7 +41,7 @@ class VideoInfo:
     """What is known of a video, folder of frames or live source without reading all of it.
 
     Attributes:
-        path: as given; of a live source its camera number or address, without a password.
+        path: as given; of a live source see `address`.
         kind: "video" for a file, "folder" for a folder of frames, "live" for a camera or an address.
         width: pixels of the upright picture.
         height: pixels of the upright picture.
@@ -52,6 +52,8 @@ class VideoInfo:
         codec: name of the decoder; for a folder the suffix of its first image.
         rotation: degrees counter-clockwise (0, 90, 180, 270) by which frames are turned to be upright.
         has_audio: the file has a stream of sound.
+        pixel_aspect: width of a pixel of the upright picture in its heights; 1 where it isn't told.
+        address: of a live source, as it is shown: a path would lose one of its slashes.
     """
 
     path: Path
@@ -64,6 +66,13 @@ class VideoInfo:
     codec: str
     rotation: int
     has_audio: bool
+    pixel_aspect: Fraction = Fraction(1)
+    address: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What messages and reports call it."""
+        return self.address if self.address is not None else str(self.path)
 
 
 def frame_name(index: int) -> str:

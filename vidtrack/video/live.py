@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from pretrain.errors import InputError
 from vidtrack.video.colour import Converter
-from vidtrack.video.container import NOT_VIDEO, average_rate, choose_stream, reason
+from vidtrack.video.container import NOT_VIDEO, average_rate, choose_stream, pixel_aspect, reason
 from vidtrack.video.decode import MAX_READ_ERRORS, Damage, Picture, decode
 from vidtrack.video.frame import Frame, VideoInfo, frame_name
 
@@ -94,6 +94,8 @@ class LiveReader:
             codec=stream.codec_context.name,
             rotation=self._converter.rotation,
             has_audio=bool(container.streams.audio),
+            pixel_aspect=pixel_aspect(stream, self._converter.rotation),
+            address=shown,
         )
         self._slot = slot
         slot.put(_Received(0, first, time.monotonic()))
@@ -294,5 +296,5 @@ def _told(error: Exception) -> str:
 
 
 def _shown(source: str) -> str:
-    """The source without a password, for messages and files."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", source)
+    """The source without a password, and without what follows a question mark, for messages and files."""
+    return re.sub(r"(://[^?]*\?).*", r"\1***", re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", source))

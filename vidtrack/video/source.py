@@ -10,7 +10,14 @@ from pathlib import Path
 from pretrain.errors import InputError
 from vidtrack.video import matroska, mp4
 from vidtrack.video.colour import Converter
-from vidtrack.video.container import average_rate, ends_early, frame_count, open_video, stream_duration
+from vidtrack.video.container import (
+    average_rate,
+    ends_early,
+    frame_count,
+    open_video,
+    pixel_aspect,
+    stream_duration,
+)
 from vidtrack.video.decode import Damage, Picture, decode
 from vidtrack.video.entries import Entry
 from vidtrack.video.folder import Folder
@@ -100,6 +107,7 @@ class FileSource:
             codec=self._stream.codec_context.name,
             rotation=self.converter.rotation,
             has_audio=bool(self._container.streams.audio),
+            pixel_aspect=pixel_aspect(self._stream, self.converter.rotation),
         )
 
     def pictures(self) -> Iterator[Picture]:

@@ -37,6 +37,7 @@ class VideoWriter:
         overwrite: replace an existing file.
         audio_from: file whose sound is kept, where the times of `write` are those of its frames; it is cut to
             the time that the pictures cover.
+        pixel_aspect: width of a pixel in its heights, by which players stretch the pictures.
 
     Attributes:
         warnings: sentences for the user; complete after `close`.
@@ -57,6 +58,7 @@ class VideoWriter:
         *,
         overwrite: bool = False,
         audio_from: Path | str | None = None,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         path = Path(path)
         formats = self._encoding.formats
@@ -76,7 +78,7 @@ class VideoWriter:
         self._cleanup = contextlib.ExitStack()
         partial = self._cleanup.enter_context(atomic_file(path, overwrite))
         sound = None if audio_from is None else Path(audio_from)
-        self._encoder = self._encoding(path, partial, self._rate, sound)
+        self._encoder = self._encoding(path, partial, self._rate, sound, pixel_aspect)
         self._thread = Behind(self._encoder.encode, _QUEUE)
         self._open = True
 

@@ -29,6 +29,7 @@ class About:
         stride: working pixels per cell.
         rate: frames per second.
         saves: names of `--save`.
+        pixel_aspect: of the video, see `VideoInfo`.
     """
 
     labels: Mapping[int, Any]
@@ -37,6 +38,7 @@ class About:
     stride: int
     rate: Fraction
     saves: frozenset[str]
+    pixel_aspect: Fraction = Fraction(1)
 
     @property
     def kind(self) -> type[Any]:

@@ -44,7 +44,7 @@ class MaskOutput(Output[Masks]):
             self._rle = RleJsonWriter(folder / "masks.json", about.size, overwrite=True)
         names = {"cutout": "cutout.webm", "cutout-png": "cutout"}
         self._cutouts = {
-            save: CutoutWriter(folder / name, width, height, about.rate)
+            save: CutoutWriter(folder / name, width, height, about.rate, pixel_aspect=about.pixel_aspect)
             for save, name in names.items()
             if save in about.saves
         }
