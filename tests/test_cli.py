@@ -21,6 +21,8 @@ from vidtrack.commands.shared import show
 from vidtrack.labels.masks import Masks
 from vidtrack.video import VideoReader, VideoWriter
 
+from .video.conftest import doubtful_video
+
 VIDTRACK = [sys.executable, "-m", "vidtrack.cli"]
 
 
@@ -299,6 +301,11 @@ def test_frame_and_info(clip: Path) -> None:
     assert told.returncode == 0, told.stderr
     for word in ("torch", "device", "96 x 64", "30000/1001", "expected time"):
         assert word in told.stdout
+    doubtful_video(clip / "spoilt.mkv")
+    for number, word in ((13, "can't be decoded"), (14, "may be spoilt"), (12, "")):
+        told = run("frame", "spoilt.mkv", number, "-o", f"{number}.png", cwd=clip)
+        assert told.returncode == 0 and (clip / f"{number}.png").is_file()
+        assert word in told.stderr and ("Warning" in told.stderr) == bool(word)
 
 
 def test_tables_in_a_pipe_are_as_wide_as_they_are(

@@ -47,6 +47,17 @@ def test_void_is_no_object_and_later_ids_are_not_scored(make_set):
     np.testing.assert_array_equal(one.annotation(0), first)
 
 
+def test_frames_lie_as_they_are_seen(make_set):
+    root = make_set(2016, {"one": 1})
+    for path in (root / "JPEGImages/480p/one").iterdir():  # as phones save them: on their side
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    (one,) = DavisSet.find(root, 2016, "val").sequences
+    assert one.size == SIZE
+
+
 def test_where_a_split_is_looked_for(make_set):
     root = make_set(2017, {"a": 1, "b": 1, "c": 1})
     lists = root / "ImageSets"

@@ -81,6 +81,11 @@ def test_more_scores_leave_thresholds_to_the_files(whole: list[str], each: list[
         assert "…" not in console.export_text()
 
 
+def test_a_row_beside_a_sweep_over_nothing_comes_first() -> None:
+    rows = [row("native", 0.3, swept={"size": None}), row("copy", 0.1), row("120", 0.2, swept={"size": 120})]
+    assert swept_order(make(rows, sweep={"size": [120, None]})) == [1, 2, 0]
+
+
 def test_a_sweep_is_in_its_order() -> None:
     sweep = {"topk": [10, 5], "temperature": [0.05, 0.1]}
     places = [(5, 0.1), (10, 0.1), (5, 0.05), (10, 0.05)]

@@ -79,6 +79,25 @@ def test_results_are_complete_however_it_ends(
     assert [r["time"] for r in Records(tmp_path / "out").all()] == [round(n / 15, 6) for n in range(count)]
 
 
+def test_a_frame_is_labelled_before_the_next_is_waited_for(
+    lab: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, asked = [0], []
+    frames = Camera.__iter__
+
+    def watched(camera: Camera) -> Iterator[Frame]:
+        for frame in frames(camera):
+            asked.append(done[0])
+            yield frame
+
+    def progress(now: int, total: int | None) -> None:
+        done[0] = now
+
+    monkeypatch.setattr(Camera, "__iter__", watched)
+    propagate_live(LiveSource("0", 6), {0: masks(0)}, lab, tmp_path / "out", Plan(end=6), progress=progress)
+    assert asked == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_a_camera_cannot_do(lab: Tracker, tmp_path: Path) -> None:
     for annotations, plan in (({0: masks(0)}, Plan("both")), ({3: masks(0)}, Plan())):
         with pytest.raises(InputError, match="goes forward from its first frame"):

@@ -31,6 +31,7 @@ def encode_video(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
     title: str | None = None,
+    aspect: Fraction | None = None,
 ) -> Path:
     """Encode `frames` (a number, or RGB pictures) with PyAV alone."""
     pictures = [gray(i) for i in range(frames)] if isinstance(frames, int) else frames
@@ -47,6 +48,8 @@ def encode_video(
         stream.pix_fmt = pix_fmt
         if time_base is not None:
             stream.codec_context.time_base = time_base
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
         for i, picture in enumerate(pictures):

@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from pretrain.errors import InputError
-from vidtrack.video import LiveReader, VideoReader, is_live, live, read_frame
+from vidtrack.video import LiveReader, VideoInfo, VideoReader, is_live, live, read_frame
 
 from .conftest import doubtful_video
 
@@ -90,7 +92,7 @@ def test_a_consumer_that_keeps_up_gets_every_frame(tmp_path, encode, server, mon
 
 def test_a_slow_consumer_gets_the_newest_and_the_rest_is_counted(tmp_path, encode, level, server):
     encode(tmp_path / "a.ts", frames=40)
-    with LiveReader(f"{server}/a.ts") as reader:
+    with LiveReader(f"{server}/a.mp4") as reader:
         reader._thread.join(20)  # everything was received before the consumer comes
         frame = next(reader)
         assert (frame.index, level(frame.image)) == (39, 39)
@@ -103,7 +105,7 @@ def test_numbers_jump_over_what_was_dropped(tmp_path, encode, level, server, mon
     encode(tmp_path / "a.ts", frames=12)
     permits = threading.Semaphore(1)
     gated(monkeypatch, permits)
-    with LiveReader(f"{server}/a.ts") as reader:
+    with LiveReader(f"{server}/a.mp4") as reader:
         first = next(reader)
         permits.release(5)
         while reader.dropped < 4:
@@ -120,7 +122,7 @@ def test_latency_is_the_age_of_the_frame(tmp_path, encode, server, monkeypatch):
     encode(tmp_path / "a.ts", frames=20)
     now = [100.0]
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    with LiveReader(f"{server}/a.ts") as reader:
+    with LiveReader(f"{server}/a.mp4") as reader:
         frame = next(reader)
         now[0] = 100.75
         assert reader.latency(frame) == 0.75
@@ -215,6 +217,21 @@ def test_passwords_are_not_shown():
         LiveReader("nonsense://me:secret@host/a")
     assert "secret" not in str(caught.value)
     assert "me:***@host" in str(caught.value)
+    with pytest.raises(InputError, match=r"nonsense://host/a\?\*\*\*") as caught:
+        LiveReader("nonsense://host/a?token=secret&b=c")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_is_shown_as_it_is():
+    info = VideoInfo(Path("http://a/b"), "live", 4, 3, Fraction(1), None, None, "raw", 0, False)
+    assert info.shown == "http:/a/b"  # what a path makes of it
+    assert replace(info, address="http://a/b").shown == "http://a/b"
+
+
+def test_the_address_is_that_of_the_source(tmp_path, encode, server):
+    encode(tmp_path / "a.mp4")
+    with LiveReader(f"{server}/a.mp4") as reader:
+        assert reader.info.shown == f"{server}/a.mp4"
 
 
 @pytest.mark.parametrize(

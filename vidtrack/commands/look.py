@@ -28,7 +28,7 @@ def frame(
         save_png(out, image, overwrite)
         if read.damaged or read.doubtful:
             state = "can't be decoded, at least in part" if read.damaged else "may be spoilt by a damaged one"
-            warn(f"frame {number} of {video} {state}: {out} may show another; annotate an intact one.")
+            warn([f"frame {number} of {video} {state}: {out} may show another; annotate an intact one."])
         if not quiet:
             print(f"{out}: frame {number}, {image.shape[1]} x {image.shape[0]}")
 

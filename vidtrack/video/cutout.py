@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 import av
+import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange
@@ -47,7 +48,7 @@ class CutoutWriter:
         height: pixels of the pictures.
         rate: frames per second, exact; times of pictures without `time` follow it.
         overwrite: replace an existing file.
-        pixel_aspect: see `VideoWriter`; a folder of PNGs can't say it.
+        pixel_aspect: see `VideoWriter`: the WebM is resized to square pixels; PNGs stay as they are.
 
     Raises:
         InputError: at once for a name that can't be written, an impossible size or rate; from `write` or
@@ -71,7 +72,10 @@ class CutoutWriter:
             )
         self._sink: _WebM | _Pngs
         if path.suffix:
-            self._sink = _WebM(path, width, height, rate, overwrite=overwrite, pixel_aspect=pixel_aspect)
+            # PyAV can't tell the WebM how its pixels are to be stretched.
+            wide = width if pixel_aspect == 1 else max(1, round(width * pixel_aspect))
+            self._stretched = (wide, height) if wide != width else None
+            self._sink = _WebM(path, wide, height, rate, overwrite=overwrite)
         else:
             self._sink = _Pngs(path, width, height, overwrite)
 
@@ -88,6 +92,8 @@ class CutoutWriter:
             InputError: writing failed.
         """
         if isinstance(self._sink, _WebM):
+            if self._stretched is not None:
+                image = cv2.resize(image, self._stretched, interpolation=cv2.INTER_LINEAR)
             self._sink.write(image, time)
         else:
             self._sink.write(image, name)
