@@ -292,6 +292,7 @@ class Case:
         Case((10, 0.5), (10 + AGREE + 1, 0.5), 0.49, 10),  # far from each other: the better one
         Case((10, 0.5), (10 + AGREE + 1, 0.5), 0.51, 10 + AGREE + 1),
         Case((10, 0.1), (20, 0.9), 0.4, 20),
+        Case((10, 0.4), (20, 0.9), 0.3, 10),  # nearer, but less sure
         Case((10, 0.1), (float("nan"), 0), 0.99, 10),  # known to one annotation only
         Case((float("nan"), 0), (20, 0.1), 0.01, 20),
         Case((float("nan"), 0), (float("nan"), 0), 0.5, float("nan")),
@@ -307,4 +308,6 @@ def test_points_are_joined_where_they_agree(case: Case) -> None:
     found = carrier.fuse(one, two, case.share)
     assert found.xy[0, 0].item() == pytest.approx(case.wanted, abs=0.01, nan_ok=True)
     assert np.isnan(case.wanted) or found.xy[0, 1].item() == pytest.approx(3, abs=1e-5)
-    assert found.confidence.item() == max(one.confidence.item(), two.confidence.item())
+    sure = {x: c for x, c in (case.one, case.two) if x == case.wanted}  # of the place that was taken
+    wanted = sure.get(case.wanted, max(case.one[1], case.two[1]))
+    assert found.confidence.item() == pytest.approx(wanted, abs=1e-6)

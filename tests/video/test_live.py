@@ -92,7 +92,7 @@ def test_a_consumer_that_keeps_up_gets_every_frame(tmp_path, encode, server, mon
 
 def test_a_slow_consumer_gets_the_newest_and_the_rest_is_counted(tmp_path, encode, level, server):
     encode(tmp_path / "a.ts", frames=40)
-    with LiveReader(f"{server}/a.mp4") as reader:
+    with LiveReader(f"{server}/a.ts") as reader:
         reader._thread.join(20)  # everything was received before the consumer comes
         frame = next(reader)
         assert (frame.index, level(frame.image)) == (39, 39)
@@ -105,7 +105,7 @@ def test_numbers_jump_over_what_was_dropped(tmp_path, encode, level, server, mon
     encode(tmp_path / "a.ts", frames=12)
     permits = threading.Semaphore(1)
     gated(monkeypatch, permits)
-    with LiveReader(f"{server}/a.mp4") as reader:
+    with LiveReader(f"{server}/a.ts") as reader:
         first = next(reader)
         permits.release(5)
         while reader.dropped < 4:
@@ -122,7 +122,7 @@ def test_latency_is_the_age_of_the_frame(tmp_path, encode, server, monkeypatch):
     encode(tmp_path / "a.ts", frames=20)
     now = [100.0]
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    with LiveReader(f"{server}/a.mp4") as reader:
+    with LiveReader(f"{server}/a.ts") as reader:
         frame = next(reader)
         now[0] = 100.75
         assert reader.latency(frame) == 0.75

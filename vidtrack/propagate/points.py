@@ -127,7 +127,8 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         """Per point the mean place of both where they agree, else the better of the two.
 
         Each counts by the cube of its nearness in time, times its confidence: halfway between two places
-        that differ there is nothing. A point that only one annotation has follows that one.
+        that differ there is nothing. A point that only one annotation has follows that one. Where both agree,
+        the surer one says how sure that is, else the one that was followed.
         """
         weights = torch.stack([_weight(earlier, 1 - share), _weight(later, share)])  # [2, N]
         agree = (earlier.xy - later.xy).norm(dim=-1) <= AGREE  # False where one is nan
@@ -138,7 +139,8 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         places = earlier.xy.nan_to_num(), later.xy.nan_to_num()
         xy = first * places[0] + second * places[1]
         nowhere = (first + second == 0).expand_as(xy)
-        confidence = torch.maximum(earlier.confidence, later.confidence)
+        own = weights[0] * earlier.confidence + weights[1] * later.confidence  # of the place that was taken
+        confidence = torch.where(agree, torch.maximum(earlier.confidence, later.confidence), own)
         return CarriedPoints(xy.masked_fill(nowhere, torch.nan), confidence)
 
     def pack(self, carried: CarriedPoints) -> dict[str, np.ndarray]:
