@@ -295,6 +295,8 @@ def test_frame_and_info(clip: Path) -> None:
     done = run("frame", "video.mp4", 3, "-o", "f.png", cwd=clip)
     assert done.returncode == 0, done.stderr
     assert Image.open(clip / "f.png").size == (96, 64)
+    assert run("frame", "video.mp4", 3, cwd=clip).returncode == 0
+    assert (clip / "frame_00003.png").read_bytes() == (clip / "f.png").read_bytes()
     late = run("frame", "video.mp4", 12, "-o", "g.png", cwd=clip)
     assert late.returncode == 2 and "12 frames" in late.stderr and not (clip / "g.png").exists()
     told = run("info", "video.mp4", "--tracker", "lab", cwd=clip)

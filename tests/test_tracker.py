@@ -304,7 +304,13 @@ def test_random_weights_are_the_same_each_time() -> None:
     assert torch.equal(one(image, None), two(image, None))
 
 
+def test_frames_in_memory_are_no_video(lab: Tracker) -> None:
+    with pytest.raises(InputError, match=r"a path, not list: frames in memory go through session"):
+        next(lab.propagate([np.zeros((8, 8, 3), np.uint8)], {0: Masks(np.eye(8, dtype=np.uint8))}))  # type: ignore[arg-type]
+
+
 def test_the_package_offers_its_public_names() -> None:
+    assert set(vidtrack.__all__) <= set(dir(vidtrack))
     for name in vidtrack.__all__:
         assert getattr(vidtrack, name) is not None
     with pytest.raises(AttributeError):

@@ -37,6 +37,11 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    """For the completion of names in notebooks."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import the public names on first use, so that `vidtrack --help` never waits for torch."""
     if name not in _HOME:

@@ -115,6 +115,11 @@ class Tracker:
         **options: Any,
     ) -> Passes:
         """As `propagate`, as an object that also knows the video, warnings and times; see `Passes`."""
+        if not isinstance(source, (str, Path)) and not hasattr(source, "info"):
+            raise InputError(
+                f"a video is a path, not {type(source).__name__}: frames in memory go through "
+                "session(), one by one."
+            )
         given = dict(annotations)
         if any(isinstance(value, (str, Path)) for value in given.values()):
             info = probe(source) if isinstance(source, (str, Path)) else source.info

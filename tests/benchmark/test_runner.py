@@ -69,7 +69,10 @@ def test_results_record_how_they_were_made(task: ToyTask, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out/table.json").read_text()) == results
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "table.csv", "table.json"]
     rows = list(csv.reader((tmp_path / "out/table.csv").open()))
-    assert rows == [["Tracker", "right"], ["a", "1.000000"], ["b", "0.166667"]]
+    assert [row[:2] for row in rows] == [["Tracker", "right"], ["a", "1.000000"], ["b", "0.166667"]]
+    assert rows[0][2:] == ["frames_per_second"] and float(rows[1][2]) == pytest.approx(
+        good["frames_per_second"], abs=1e-6
+    )
     rows = list(csv.reader((tmp_path / "out/b/results.csv").open()))
     assert rows == [["Sequence", "right"], ["two", "0.166667"], ["one", "0.166667"]]
     one = json.loads((tmp_path / "out/b/results.json").read_text())

@@ -133,7 +133,7 @@ def test_drawn_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.05, "0.05"), (5, "5"), ([1, 0.5], "1,0.5"), ("1,3", "1,3"), (None, "None")]
+    ("value", "shown"), [(0.05, "0.05"), (5, "5"), ([1, 0.5], "1,0.5"), ("1,3", "1,3"), (None, "none")]
 )
 def test_settings(value: object, shown: str) -> None:
     assert setting(value) == shown

@@ -282,6 +282,7 @@ def test_the_report_and_the_overlay(
     clip: Path, lab: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIDTRACK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("vidtrack.job.run.NOTICED", 0)
     told: list[str] = []
     seen: list[tuple[int, int | None]] = []
     annotations = {0: masks(0), 10: masks(10, (1,))}
@@ -307,6 +308,14 @@ def test_the_report_and_the_overlay(
         original = [frame.image for frame in reader]
     changed = np.abs(drawn[0] - original[0]).max(axis=-1) > 60
     assert changed[masks(0).ids > 0].mean() > 0.5 and changed[masks(0).ids == 0].mean() < 0.1
+
+
+def test_nothing_to_carry_is_told(clip: Path, lab: Tracker, tmp_path: Path) -> None:
+    for count, warned in ((3, True), (2, False)):
+        told: list[str] = []
+        given = {n: labels(Boxes, n) for n in range(count)}
+        propagate_video(clip, given, lab, tmp_path / str(count), Plan(end=3), tell=told.append)
+        assert any("every frame is annotated" in line for line in told) == warned
 
 
 def test_a_box_that_appears_later(clip: Path, lab: Tracker, tmp_path: Path) -> None:

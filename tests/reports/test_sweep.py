@@ -102,7 +102,7 @@ def test_more_parameters_have_a_panel_each() -> None:
     for x, y in tops[:2]:
         assert y == min(v for u, v in dots(root, "2.4")[:8] if u == x)
     assert len(rings(root)) == 1 + 1 + 2  # the best score is reached with either value of c
-    assert {"1,3", "None", "x", "y"} <= set(texts(root))
+    assert {"1,3", "none", "x", "y"} <= set(texts(root))
 
 
 def test_several_trackers_are_told_apart() -> None:

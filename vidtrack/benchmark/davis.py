@@ -225,7 +225,11 @@ def _sequence(root: Path, year: int, resolution: str, name: str) -> DavisSequenc
     ignored = {0} if year == 2016 else {0, VOID}
     objects = tuple(int(value) for value in np.unique(first) if value not in ignored)
     if not objects:
-        raise InputError(f"{paths[0]} marks no object: the first annotation says what is tracked.")
+        void = ", 255 means no label here (--year 2016: every other value is the object)"
+        raise InputError(
+            f"{paths[0]} marks no object: the first annotation says what is tracked"
+            f"{void if year != 2016 and (first == VOID).any() else ''}."
+        )
     return DavisSequence(name, year, frame_folder, tuple(frames.values()), paths, size, objects)
 
 

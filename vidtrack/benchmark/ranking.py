@@ -64,6 +64,8 @@ def number(value: float | None, missing: str = "-") -> str:
 
 def setting(value: object) -> str:
     """A swept value or any other setting as it is printed."""
+    if value is None or isinstance(value, bool):  # as it is typed
+        return "none" if value is None else "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
     return ",".join(map(setting, value)) if isinstance(value, list | tuple) else str(value)

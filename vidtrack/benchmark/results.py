@@ -9,10 +9,11 @@ table.csv      a line for each
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidtrack.benchmark.rows import written
 from vidtrack.files import write_json
 
 ONE, TABLE = 1, 2  # schemas
@@ -71,13 +72,25 @@ def write(folder: Path, table: Mapping[str, Any], folders: Iterable[str]) -> Non
         _write_csv(folder / own / "results.csv", "Sequence", keys, row["sequences"])
     if len(table["rows"]) > 1:
         write_json(folder / TABLE_JSON, dict(table))
-        _write_csv(folder / "table.csv", "Tracker", keys, {row["name"]: row for row in table["rows"]})
+        swept = [name for name in table.get("sweep") or {} if name not in keys]
+        rows = {row["name"]: row for row in table["rows"]}
+        _write_csv(folder / "table.csv", "Tracker", keys, rows, swept, ["frames_per_second"])
 
 
-def _write_csv(path: Path, head: str, keys: list[str], lines: Mapping[str, Mapping[str, Any]]) -> None:
+def _write_csv(
+    path: Path,
+    head: str,
+    keys: list[str],
+    lines: Mapping[str, Mapping[str, Any]],
+    swept: Sequence[str] = (),
+    more: Sequence[str] = (),
+) -> None:
+    """Scores, after the swept settings of each line and before `more` of what else it has."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([head, *keys])
+        writer.writerow([head, *swept, *keys, *more])
         for name, found in lines.items():
-            values = (found["scores"].get(key) for key in keys)
-            writer.writerow([name, *("" if value is None else f"{value:.6f}" for value in values)])
+            own = found.get("swept") or {}
+            settings = (written(own[key]) if key in own else "" for key in swept)
+            values = [found["scores"].get(key) for key in keys] + [found.get(key) for key in more]
+            writer.writerow([name, *settings, *("" if value is None else f"{value:.6f}" for value in values)])

@@ -112,7 +112,7 @@ def rows_of(
         # Labels that are only copied are the same with all settings.
         for swept in combinations if getattr(tracker, "embedder", tracker) is not None else [{}]:
             own = tracker.changed(**swept) if swept else tracker
-            words = [_short(name), *(f"{key}={_text(value)}" for key, value in swept.items())]
+            words = [_short(name), *(f"{key}={written(value)}" for key, value in swept.items())]
             rows.append(Row(_unique(" ".join(words), rows), own, None, swept))
     for folder in masks:
         rows.append(Row(_unique(folder.name or str(folder), rows), None, folder))
@@ -163,8 +163,8 @@ def _value(name: str, text: str) -> Any:
     return text
 
 
-def _text(value: Any) -> str:
-    """The inverse of `_value`."""
+def written(value: Any) -> str:
+    """The inverse of `_value`: a swept value as a user writes it."""
     if value is None:
         return "none"
     if isinstance(value, bool):

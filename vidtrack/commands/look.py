@@ -13,15 +13,20 @@ from vidtrack.commands.shared import Device, Overwrite, Quiet, Threads, TrackerN
 def frame(
     video: Annotated[Path, typer.Argument(help="Video file or folder of frames.")],
     number: Annotated[int, typer.Argument(help="Frame number, from 0.")] = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file.")] = Path("first_frame.png"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="PNG file. [first_frame.png, or frame_00012.png and the like]"),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write one frame as PNG: the picture to paint the mask on."""
     with told():
         from vidtrack.files import require_free
-        from vidtrack.video import read_frame, save_png
+        from vidtrack.video import frame_name, read_frame, save_png
 
+        if out is None:
+            out = Path(f"frame_{frame_name(number)}.png" if number else "first_frame.png")
         require_free(out, overwrite)
         read = read_frame(video, number)
         image = read.image

@@ -170,6 +170,9 @@ def _annotations(given: Annotations | Mapping[int, Labels]) -> Annotations:
     return Annotations(dict(sorted(given.items())), {})
 
 
+NOTICED = 1e6  # bytes
+
+
 class _Run:
     """What is given and what follows from it; the methods are the steps of a run."""
 
@@ -220,11 +223,17 @@ class _Run:
             f"{source}: {frames} of {self.info.width} x {self.info.height}, {what(self.given.labels)}, "
             f"{self.plan.direction} from {count} annotated frame{'' if count == 1 else 's'}"
         )
+        if self.frames is not None and count == self.frames > 1:
+            self.tell(
+                "Warning: every frame is annotated, so nothing is carried; of earlier results, give only the "
+                "frames that were corrected."
+            )
         lengths = self._backward_lengths(reuse)
         if lengths and self.tracker.embedder is not None:
             needed = laid_aside_bytes(self.about, lengths)
             require_room(needed)
-            self.tell(f"the backward pass takes up to {needed / 1e6:.1f} MB of temporary files")
+            if needed > NOTICED:
+                self.tell(f"the backward pass takes up to {needed / 1e6:.1f} MB of temporary files")
         if reuse.frames:
             where = " and ".join(sorted({run.folder.name for run in reuse.runs.values()}))
             self.tell(f"going on from {where}: {reuse.frames} frames between unchanged annotations are known")
