@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.color import rgb2lab
 
 from pretrain.images import ImageSet
@@ -174,6 +175,18 @@ def test_mistakes_are_one_sentence(
     told = capsys.readouterr().err
     assert told.startswith("Error: ") and told.count("\n") == 1 and sentence in told, told
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_an_animation_is_no_photo(
+    here: Path, runs: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    pictures = [Image.fromarray(np.roll(picture(16, 16), n, axis=0)) for n in range(3)]
+    pictures[0].save(here / name, save_all=True, append_images=pictures[1:])
+    assert run(name, "--backbone", runs / "colorization") == 2
+    assert f"{name} is an animation" in capsys.readouterr().err
+    pictures[0].save(here / name)
+    assert run(name, "--backbone", runs / "colorization") == 0
 
 
 def test_damaged_weights_are_told(here: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

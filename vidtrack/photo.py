@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from pretrain.device import choose_device
 from pretrain.errors import InputError
+from pretrain.limits import open_picture
 from pretrain.methods.lab import LabMethod
 from pretrain.run import MODEL, load_method
 from vidtrack.benchmark.environment import peak_memory_mb, versions
@@ -122,6 +123,13 @@ def read_photo(photo: Path) -> np.ndarray:
     Raises:
         InputError: it can't be read, or is a video.
     """
+    try:
+        with open_picture(photo, photo) as picture:
+            moves = getattr(picture, "n_frames", 1) > 1 and picture.format in ("GIF", "PNG", "WEBP")
+    except Exception:  # what it is no picture for, is told below
+        moves = False
+    if moves:
+        raise InputError(f"{photo} is an animation, and --backbone colours photos: save one of its pictures.")
     try:
         return read_image(photo)
     except InputError as error:

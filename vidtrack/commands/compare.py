@@ -24,7 +24,7 @@ def compare(
     row: Annotated[
         list[str] | None, typer.Option(help="Row of both; given twice: that of A, then that of B.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Score to compare; the default is the main one.")] = None,
+    key: Annotated[str | None, typer.Option(help="Score to compare. [all, the main one first]")] = None,
     samples: Annotated[int, typer.Option(min=100, max=1_000_000, help="Samples of the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the comparison to this file, too.")] = None,

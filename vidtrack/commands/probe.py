@@ -46,7 +46,7 @@ def probe(
         int | None, typer.Option(min=1, help="Of each fine-tuning, but 200 steps at least. [20]")
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Of each fine-tuning, at most.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of subsets and classifiers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of subsets and classifiers.")] = 0,
     resolution: Annotated[str | None, typer.Option(help="Folder under JPEGImages, if several.")] = None,
     device: Device = "auto",
     threads: Threads = None,
