@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -308,6 +309,18 @@ def test_the_report_and_the_overlay(
         original = [frame.image for frame in reader]
     changed = np.abs(drawn[0] - original[0]).max(axis=-1) > 60
     assert changed[masks(0).ids > 0].mean() > 0.5 and changed[masks(0).ids == 0].mean() < 0.1
+
+
+def test_lost_points_are_blank(
+    clip: Path, lab: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidtrack.propagate.points.LOST", 2.0)  # so that all are
+    given = replace(labels(Keypoints, 0), confidence=np.float32([[0, 0.5, 0]]))
+    propagate_video(clip, {0: given}, lab, tmp_path / "k", Plan(end=3))
+    for name in ("keypoints.csv", "keypoints.json", "deeplabcut.csv"):
+        found = Keypoints.load(tmp_path / "k" / name)
+        assert found[0].labelled.tolist() == [[True, True, False]], name  # as annotated
+        assert not any(found[n].labelled.any() for n in (1, 2) if n in found), name
 
 
 def test_nothing_to_carry_is_told(clip: Path, lab: Tracker, tmp_path: Path) -> None:

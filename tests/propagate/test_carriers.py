@@ -311,12 +311,3 @@ def test_points_are_joined_where_they_agree(case: Case) -> None:
     sure = {x: c for x, c in (case.one, case.two) if x == case.wanted}  # of the place that was taken
     wanted = sure.get(case.wanted, max(case.one[1], case.two[1]))
     assert found.confidence.item() == pytest.approx(wanted, abs=1e-6)
-
-
-def test_lost_points_have_no_place() -> None:
-    carrier = make_carrier(Keypoints, SETTINGS, STRIDE)
-    carrier.annotate(0, scene(), FRAME, Keypoints.from_points([(9, 9), (20, 12)], ["a", "b"]))
-    carried = CarriedPoints(torch.tensor([[1.0, 1.0], [2.0, 1.5]]), torch.tensor([0.0, 0.5]))
-    points, sure = carrier.read(carried, np.zeros((*FRAME, 3), np.uint8))
-    assert points.labelled.tolist() == [[False, True]] and points.visible.tolist() == [[False, True]]
-    assert points.confidence[0].tolist() == [0, 0.5] and list(sure) == ["0"]

@@ -15,7 +15,7 @@ class Keypoints:
 
     Attributes:
         xy: float32 `[I, P, 2]`, pixels (x, y) with pixel centres at integers; nan where a point isn't
-            annotated, or is lost.
+            annotated. A tracker gives points that it has lost their last place, and the confidence 0.
         visible: bool `[I, P]`: seen (True) or occluded (False); an occluded point may have coordinates.
             Says nothing where `xy` is nan; the readers give False there.
         confidence: float32 `[I, P]`, 0..1; 1 for annotations.

@@ -115,11 +115,9 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         shape = self._latest.xy.shape[:2]
         confidence = carried.confidence.reshape(shape).cpu().numpy().astype(np.float32)
         known = np.isfinite(self._latest.xy).all(axis=-1)
-        lost = confidence <= 0
-        places = xy.reshape(*shape, 2).cpu().numpy().astype(np.float32)
         points = replace(
             self._latest,
-            xy=np.where(lost[..., None], np.float32(np.nan), places),
+            xy=xy.reshape(*shape, 2).cpu().numpy().astype(np.float32),
             visible=(confidence >= VISIBLE) & known,
             confidence=np.where(known, confidence, 0).astype(np.float32),
         )

@@ -85,7 +85,11 @@ class KeypointOutput(Output[Keypoints]):
 
         def frames() -> Iterator[tuple[int, str, Keypoints]]:
             for record in records():
-                yield record["index"], record["name"], _labels(record, self.about.first)
+                points = _labels(record, self.about.first)
+                if record["index"] not in self.about.labels:
+                    lost = points.confidence[..., None] <= 0  # the last place of a point is none of it now
+                    points = replace(points, xy=np.where(lost, np.float32(np.nan), points.xy))
+                yield record["index"], record["name"], points
 
         write_csv(self.folder / "keypoints.csv", frames(), overwrite=True)
         write_coco(self.folder / "keypoints.json", frames(), self.about.size, overwrite=True)
