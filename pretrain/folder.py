@@ -147,9 +147,16 @@ def look_at_run(out: Path, config: Config, overwrite: bool) -> int:
     return first
 
 
-def holds_run(out: Path) -> bool:
-    """Whether a folder holds what an earlier call of a run left."""
-    return any((out / name).exists() for name in ("config.json", CHECKPOINT))
+def look_or_begin(out: Path, config: Config, overwrite: bool, products: Iterable[str]) -> int:
+    """As `look_at_run`; a folder without a run becomes that of one at once, one that is replaced does not.
+
+    What stands there stays until `begin_run` is called, when all is known that a new run needs. All
+    processes call both, whatever they find: the first may have written before the others look.
+    """
+    first = look_at_run(out, config, overwrite)
+    if not any((out / name).exists() for name in ("config.json", CHECKPOINT)):
+        begin_run(out, config, first, products)
+    return first
 
 
 def begin_run(out: Path, config: Config, first: int, products: Iterable[str]) -> None:

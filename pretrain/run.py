@@ -25,7 +25,7 @@ from pretrain.distributed import begin, first_alone, rank, sync_batch_norm, worl
 from pretrain.draws import Draws
 from pretrain.engine import RunCallback, fit, make_optimizer
 from pretrain.errors import InputError
-from pretrain.folder import begin_run, holds_run, look_at_run, run_folder, write_record
+from pretrain.folder import begin_run, look_or_begin, run_folder, write_record
 from pretrain.images import ImageSet
 from pretrain.methods import method_class
 from pretrain.methods.base import Method
@@ -179,9 +179,7 @@ def _run(
 ) -> PretrainResult:
     """What `pretrain` does once the folder is its own."""
     settings = config.optimizer
-    first = first_alone(lambda: look_at_run(out, config, overwrite))
-    if not holds_run(out):  # else it stays until all that this one needs is there
-        first_alone(lambda: begin_run(out, config, first, PRODUCTS))
+    first = first_alone(lambda: look_or_begin(out, config, overwrite, PRODUCTS))
     images = read(config.data)
     together = settings.batch * settings.accumulate * world_size()
     if len(images) < together:

@@ -12,7 +12,7 @@ import torch
 from pretrain.config import Config
 from pretrain.engine import Engine
 from pretrain.errors import InputError
-from pretrain.folder import CHECKPOINT, begin_run, file_of_run, holds_run, look_at_run
+from pretrain.folder import CHECKPOINT, begin_run, file_of_run, look_at_run, look_or_begin
 
 
 class Inner(Config):
@@ -182,4 +182,15 @@ def test_a_run_whose_record_is_damaged_can_only_be_replaced(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="add --overwrite"):
         look_at_run(tmp_path, Whole(), False)
-    assert holds_run(tmp_path) and look_at_run(tmp_path, Whole(), True) == 0
+    assert look_at_run(tmp_path, Whole(), True) == 0
+
+
+def test_a_run_that_is_to_be_replaced_stays_at_first(tmp_path: Path) -> None:
+    begun(tmp_path / "old")
+    before = (tmp_path / "old" / "config.json").read_bytes()
+    assert look_or_begin(tmp_path / "old", Whole(name="b"), True, ()) == 0
+    assert (tmp_path / "old" / "config.json").read_bytes() == before
+    assert (tmp_path / "old" / CHECKPOINT).exists()
+    (tmp_path / "new").mkdir()
+    assert look_or_begin(tmp_path / "new", Whole(), True, ()) == 0
+    assert (tmp_path / "new" / "config.json").is_file()

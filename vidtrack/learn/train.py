@@ -15,7 +15,7 @@ from pretrain.device import choose_device
 from pretrain.distributed import begin, first_alone, rank, world_size
 from pretrain.engine import Report, RunCallback, fit
 from pretrain.errors import InputError
-from pretrain.folder import begin_run, holds_run, look_at_run, run_folder
+from pretrain.folder import begin_run, look_or_begin, run_folder
 from pretrain.interrupts import held_back
 from pretrain.log import duration
 from pretrain.origin import versions
@@ -101,10 +101,7 @@ def train(
     with run_folder(out):
         settings = config.optimizer
         products = (TRACKER, REPORT, *PRODUCTS)
-        first = first_alone(lambda: look_at_run(out, config, overwrite))
-        waits = overwrite and holds_run(out)  # until the videos are found to be usable
-        if not waits:
-            first_alone(lambda: begin_run(out, config, first, products))
+        first = first_alone(lambda: look_or_begin(out, config, overwrite, products))
         frames = Path(config.data.cache) if config.data.cache else out / "frames"
         finished = first >= settings.steps and (out / TRACKER).is_file()
         if first:
@@ -116,8 +113,7 @@ def train(
                 announce(f"{out} was finished before: nothing more is learned (--overwrite begins anew)")
             return TrainResult(out, first, done=True, interrupted=False, skipped=[])
         footage = first_alone(lambda: read_training_set(data, config, frames, decoding, indexing, announce))
-        if waits:
-            first_alone(lambda: begin_run(out, config, first, products))
+        first_alone(lambda: begin_run(out, config, first, products))
         first_alone(lambda: require_same(out, listed, footage, resumed=first > 0))
         if rank() == 0:
             write_json(out / "skipped.json", [{"file": name, "why": why} for name, why in footage.skipped])
