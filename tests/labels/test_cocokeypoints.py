@@ -114,6 +114,9 @@ def test_images_are_the_pictures_of_their_names() -> None:
     assert list(parse_coco_keypoints(data, "f", {"a": 0})) == [20, 100]  # others: the number in the name
     with pytest.raises(InputError, match="no picture of the video"):
         parse_coco_keypoints(data, "f", {"img_0020": 4})
+    more = {"id": 11, "file_name": "img_0300.jpg"}  # nothing is labelled there
+    listed = data | {"images": [*data["images"], more]}
+    assert list(parse_coco_keypoints(listed, "f", pictures)) == [4, 6]
     data["images"][1]["file_name"] = data["images"][0]["file_name"]
     with pytest.raises(InputError, match="two images of the same name"):
         parse_coco_keypoints(data, "f", pictures)

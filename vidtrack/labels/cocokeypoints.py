@@ -52,9 +52,10 @@ def parse_coco_keypoints(
     if not annotations:
         raise InputError(f"{where} has no annotation with keypoints: export it as COCO keypoints JSON.")
     names, skeleton = _category(data, annotations, where)
-    frames = _frame_numbers(images, where, pictures or {})
+    labelled = {str(item.get("image_id")) for item in annotations}
+    frames = _frame_numbers(images, labelled, where, pictures or {})
     if size is not None:
-        _require_size(images, {str(item.get("image_id")) for item in annotations}, size, where)
+        _require_size(images, labelled, size, where)
     table = PointTable(where)
     for name in names:
         table.add_name(name)
@@ -208,7 +209,9 @@ def _require_size(
             )
 
 
-def _frame_numbers(images: list[dict[str, Any]], where: str, pictures: Mapping[str, int]) -> dict[str, int]:
+def _frame_numbers(
+    images: list[dict[str, Any]], labelled: Collection[str], where: str, pictures: Mapping[str, int]
+) -> dict[str, int]:
     """Image id as text -> frame number, see `parse_coco_keypoints`."""
     ids = [str(item.get("id")) for item in images]
     if len(set(ids)) != len(ids):
@@ -220,11 +223,12 @@ def _frame_numbers(images: list[dict[str, Any]], where: str, pictures: Mapping[s
                 raise InputError(f"{where} has two images of the same {key}: export it again.")
             return dict(zip(ids, given, strict=True))
     names = [str(item.get("file_name", "")) for item in images]
-    own = frames_of_pictures(names, pictures, where)
+    named = {key: name for key, name in zip(ids, names, strict=True) if key in labelled}
+    own = frames_of_pictures(list(named.values()), pictures, where)
     if own is not None:
         if len(set(own)) < len(own):
             raise InputError(f"{where} has two images of the same name: keep one.")
-        return dict(zip(ids, own, strict=True))
+        return dict(zip(named, own, strict=True))
     numbers = [number_in_name(name) for name in names]
     by_id = [(len(key), key) if key.isdecimal() else (math.inf, key) for key in ids]
     nameless = None in numbers or len(set(numbers)) < len(numbers)
