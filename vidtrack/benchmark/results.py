@@ -74,7 +74,7 @@ def write(folder: Path, table: Mapping[str, Any], folders: Iterable[str]) -> Non
         write_json(folder / TABLE_JSON, dict(table))
         swept = [name for name in table.get("sweep") or {} if name not in keys]
         rows = {row["name"]: row for row in table["rows"]}
-        _write_csv(folder / "table.csv", "Tracker", keys, rows, swept, ["frames_per_second"])
+        _write_csv(folder / "table.csv", "Tracker", keys, rows, swept)
 
 
 def _write_csv(
@@ -83,14 +83,13 @@ def _write_csv(
     keys: list[str],
     lines: Mapping[str, Mapping[str, Any]],
     swept: Sequence[str] = (),
-    more: Sequence[str] = (),
 ) -> None:
-    """Scores, after the swept settings of each line and before `more` of what else it has."""
+    """Scores, after the swept settings of each line."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([head, *swept, *keys, *more])
+        writer.writerow([head, *swept, *keys])
         for name, found in lines.items():
             own = found.get("swept") or {}
             settings = (written(own[key]) if key in own else "" for key in swept)
-            values = [found["scores"].get(key) for key in keys] + [found.get(key) for key in more]
+            values = (found["scores"].get(key) for key in keys)
             writer.writerow([name, *settings, *("" if value is None else f"{value:.6f}" for value in values)])
