@@ -100,7 +100,7 @@ def _test_split(data: Path, names: list[str], splits: dict[str, str]) -> tuple[s
             return name, [f"{folder}/ has no images of {splits['train']}/'s classes." for folder in passed]
         passed.append(splits[name])
     raise InputError(
-        f"{data} has no images of {splits['train']}/'s classes in {' or '.join(passed)}/: put those of each "
+        f"{data} has no images of {splits['train']}/'s classes in {'/ or '.join(passed)}/: put those of each "
         "class into a folder named like it there, too, or move the folder away."
     )
 
