@@ -81,7 +81,7 @@ def run(question: str, value: str, changes: list[str], options: Any, data: dict[
         load_config(schema(method), f"pretrain/{method}", settings + more, bundled_configs())
         for more in (changes, [])
     )
-    same = config == usual and batch == options.batch
+    same = config.model_dump() == usual.model_dump() and batch == options.batch
     out = options.out / f"{method}-{'usual' if same else f'{question}-{value}'}-{options.seed}"
     record = out / "row.json"
     if record.is_file():
