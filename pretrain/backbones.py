@@ -175,7 +175,7 @@ def build(
     kept = {key: value for key, value in state.items() if key in own}
     below = ("conv1.", "bn1.", *(f"{name}." for name in LAYERS[: LAYERS.index(last) + 1]))
     extra = [key for key in state if key not in own and key.startswith(below)]
-    if extra and not meta.get("arch"):
+    if extra:
         raise InputError(
             f"{path} is no standard {arch}: it has {len(extra)} tensors more (first: {extra[0]}); another "
             f"kind of network is timm:NAME@{path}, such as timm:resnet101@{path}."

@@ -175,15 +175,7 @@ class _Writer:
     """
 
     def __init__(self, folder: Path, info: VideoInfo, references: Mapping[int, Maps]) -> None:
-        sound = info.path if info.has_audio else None
-        self.video = VideoWriter(
-            folder / "colorized.mp4",
-            info.width,
-            info.height,
-            info.rate,
-            audio_from=sound,
-            pixel_aspect=info.pixel_aspect,
-        )
+        self.video = VideoWriter.like(folder / "colorized.mp4", info)
         self.references = references
         self.first = references[min(references)].values
         self.frames: list[dict[str, Any]] = []

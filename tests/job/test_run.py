@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from vidtrack.given import DIRECTIONS
 from vidtrack.job import Plan, propagate_video
 from vidtrack.labels import Boxes, Keypoints, Maps, Masks
 from vidtrack.tracker import Tracker
-from vidtrack.video import VideoReader, save_png
+from vidtrack.video import VideoInfo, VideoReader, save_png
 
 from .conftest import FRAMES, labels, masks
 
@@ -31,8 +31,12 @@ class Pictures:
 
     warnings: ClassVar[list[str]] = []
 
-    def __init__(self, path: Path, *arguments: Any, **options: Any) -> None:
+    def __init__(self, path: Path) -> None:
         self.path, self.images = path, list[np.ndarray]()
+
+    @classmethod
+    def like(cls, path: Path, info: VideoInfo) -> Self:
+        return cls(path)
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
         self.images.append(image)

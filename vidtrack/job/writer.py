@@ -37,15 +37,7 @@ class ResultWriter:
         self.folder, self.output, self.records = folder, output, records
         self.video = None
         if overlay:
-            sound = info.path if info.has_audio and info.kind == "video" else None
-            self.video = VideoWriter(
-                folder / "overlay.mp4",
-                info.width,
-                info.height,
-                info.rate,
-                audio_from=sound,
-                pixel_aspect=info.pixel_aspect,
-            )
+            self.video = VideoWriter.like(folder / "overlay.mp4", info)
         self.frames: list[Record] = []
         self.seconds = 0.0
         self._thread = Behind(self._write, QUEUE)

@@ -14,6 +14,7 @@ from pretrain.errors import InputError
 from vidtrack.files import atomic_file
 from vidtrack.video.background import Behind
 from vidtrack.video.encoder import Encoder
+from vidtrack.video.frame import VideoInfo
 
 _MAX_TERMS = 10_000_000  # of a rate; FFmpeg's fractions hold 32 bits
 _MIN_RATE = Fraction(1, 3600)  # what a damaged header says can be less than one picture in a year
@@ -81,6 +82,12 @@ class VideoWriter:
         self._encoder = self._encoding(path, partial, self._rate, sound, pixel_aspect)
         self._thread = Behind(self._encoder.encode, _QUEUE)
         self._open = True
+
+    @classmethod
+    def like(cls, path: Path | str, info: VideoInfo) -> Self:
+        """A writer of pictures of a video, with its size, rate, shape of pixels and, of a file, its sound."""
+        sound = info.path if info.has_audio and info.kind == "video" else None
+        return cls(path, info.width, info.height, info.rate, audio_from=sound, pixel_aspect=info.pixel_aspect)
 
     def write(self, image: np.ndarray, time: Fraction | None = None) -> None:
         """Append a picture.
