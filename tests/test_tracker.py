@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import vidtrack
+from pretrain.backbones import build, save_backbone
 from pretrain.config import load_config
 from vidtrack import InputError, Masks
 from vidtrack.commands.options import TrackerOptions
@@ -275,6 +276,7 @@ def test_bundled_weights_are_of_the_config_of_their_name(name: str) -> None:
         ("lab", {"temperature": -1.0}, "--temperature"),
         ("lab", {"device": "tpu"}, "--device tpu"),
         ("lab", {"precision": "int3"}, "precision 'int3' is unknown"),
+        ("random:resnet18", {"precision": "int8"}, "int8 is only for trackers of vidtrack train"),
         (
             "lab",
             {"context": (3, 1)},
@@ -329,3 +331,16 @@ def test_the_weights_that_come_along_follow_a_real_bear(data: Path, name: str) -
     )
     truth = np.array(Image.open(folder / "Annotations/480p/bear/00010.png")) > 0
     assert iou(results[10].labels.ids > 0, truth) > 0.8
+
+
+@pytest.mark.parametrize("kind", ["random", "backbone", "tracker"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_any_network_computes_in_the_precision_asked_for(kind: str, precision: Any, tmp_path: Path) -> None:
+    name = {"random": "random:resnet18", "tracker": "small"}.get(kind, str(tmp_path / "backbone.safetensors"))
+    if kind == "backbone":
+        save_backbone(build("resnet18", "layer3", ("layer3",)), Path(name))
+    tracker = load(name, precision=precision)
+    assert tracker.embedder is not None
+    embeddings = tracker.embedder(moving(1)[0][0], None)  # [h, w, C]
+    assert embeddings.dtype == getattr(torch, precision)
+    assert tracker.describe()["precision"] == precision

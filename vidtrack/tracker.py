@@ -169,8 +169,8 @@ def load(
             patches without learning), or "copy" (the first labels copied).
         device: "auto", "cpu", "cuda" or "mps".
         threads: CPU threads of torch; None leaves torch's choice.
-        precision: of the project's own networks: "auto" (the fastest that the device computes well),
-            "int8", "bfloat16" or "float32".
+        precision: of networks: "auto" (the fastest that the device computes well), "int8" (trackers of
+            vidtrack train alone), "bfloat16" or "float32"; "lab" has float32.
         quality, preset, **settings: see `Tracker.changed`.
 
     Raises:
@@ -193,7 +193,7 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
     if name.startswith(("timm:", "random:")):
         from vidtrack.model.external import load_external
 
-        return Tracker(name, load_external(name, where), Propagation())
+        return Tracker(name, load_external(name, where, precision), Propagation())
     path = bundled_weights(name) or Path(name)
     path = file_of_run(path, (OF_TRAIN, OF_PRETRAIN), (*SO_FAR, f"{SNAPSHOTS}/*.safetensors"))
     if not path.is_file():
@@ -204,7 +204,7 @@ def _load(name: str, where: torch.device, precision: Precision) -> Tracker:
     if not is_tracker_file(path):
         from vidtrack.model.external import load_foreign
 
-        return Tracker(name, load_foreign(path, where), Propagation(), sha256(path))
+        return Tracker(name, load_foreign(path, where, precision), Propagation(), sha256(path))
     file = load_tracker(path)
     embedder = NetworkEmbedder(file.model, where, precision)
     return Tracker(name, embedder, _settings(file.propagation, {}), sha256(path))

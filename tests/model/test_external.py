@@ -32,7 +32,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def exact(network: Any) -> ExternalEmbedder:
-    return ExternalEmbedder(network, CPU, torch.float32)
+    return ExternalEmbedder(network, CPU, "float32")
 
 
 def normal(image: np.ndarray, model: nn.Module) -> Tensor:

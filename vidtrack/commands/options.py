@@ -53,7 +53,10 @@ class TrackerOptions:
     ] = None
     refine: Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")] = None
     precision: Annotated[
-        str, typer.Option(help="auto, int8, bfloat16 or float32: what the network computes in.")
+        str,
+        typer.Option(
+            help="auto, bfloat16, float32, or int8 (vidtrack's own trackers): what networks compute in."
+        ),
     ] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
     threads: Annotated[

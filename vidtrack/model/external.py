@@ -20,7 +20,7 @@ from pretrain.device import fast_dtype
 from pretrain.errors import InputError
 from pretrain.weights import read_weights
 from vidtrack.geometry import pad_image
-from vidtrack.model.embedder import fold_batch_norm, resize
+from vidtrack.model.embedder import PRECISIONS, Precision, fold_batch_norm, resize
 from vidtrack.model.trunk import cells_of, last_map, make_trunk, timm_backbone
 
 
@@ -30,18 +30,22 @@ class ExternalEmbedder:
     Args:
         trunk: see `vidtrack.model.trunk`; it is changed in place.
         device: where to compute.
-        dtype: of the network and the embeddings; None chooses.
+        precision: of the network and the embeddings; "auto" chooses.
 
     Attributes:
         stride: pixels per cell.
         channels: of an embedding.
-        precision: the name of the dtype.
+        dtype: of the embeddings.
+        precision: what "auto" became.
+
+    Raises:
+        InputError: `precision` is "int8", or unknown.
     """
 
-    def __init__(self, trunk: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, trunk: nn.Module, device: torch.device, precision: Precision = "auto") -> None:
         self.device = device
         self.stride, self.channels = cells_of(trunk)
-        self.dtype = dtype or fast_dtype(device)
+        self.dtype = _dtype(precision, device)
         self.precision = str(self.dtype).removeprefix("torch.")
         frozen = fold_batch_norm(trunk.eval()).requires_grad_(False).to(device, self.dtype)
         self.network: nn.Module = frozen.to(memory_format=torch.channels_last)
@@ -58,7 +62,7 @@ class ExternalEmbedder:
         return F.normalize(features, dim=0).permute(1, 2, 0).contiguous()
 
 
-def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
+def load_external(spec: str, device: torch.device, precision: Precision = "auto") -> ExternalEmbedder:
     """The embedder that `timm:NAME`, `timm:NAME@PATH` or `random:NAME` means.
 
     Random ResNets ("resnet18", "resnet34", "resnet50") are the project's own and need no timm; they may have
@@ -68,10 +72,11 @@ def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
     Args:
         spec: what the user typed.
         device: where to compute.
+        precision: see `ExternalEmbedder`.
 
     Raises:
         InputError: timm is not installed, it knows no such network, the network can't take frames of any
-            size, or its weights can't be had.
+            size, its weights can't be had, or it can't be computed in this precision.
         ValueError: the spec begins with neither "timm:" nor "random:".
     """
     kind, _, rest = spec.partition(":")
@@ -80,11 +85,11 @@ def load_external(spec: str, device: torch.device) -> ExternalEmbedder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if kind == "timm" or ((found := RANDOM.match(rest)) and found[1] in ARCHES):
-            return ExternalEmbedder(make_trunk(spec), device)
-        return ExternalEmbedder(timm_backbone(spec, rest), device)
+            return ExternalEmbedder(make_trunk(spec), device, precision)
+        return ExternalEmbedder(timm_backbone(spec, rest), device, precision)
 
 
-def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
+def load_foreign(path: Path | str, device: torch.device, precision: Precision = "auto") -> ExternalEmbedder:
     """The embedder of a backbone file, or of another checkpoint that is no tracker file.
 
     Of backbone files every kind that `vidtrack pretrain` writes is understood, see
@@ -93,16 +98,28 @@ def load_foreign(path: Path | str, device: torch.device) -> ExternalEmbedder:
     others.
 
     Raises:
-        InputError: no such file, unreadable, or not a ResNet.
+        InputError: no such file, unreadable, not a ResNet, or it can't be computed in this precision.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
     foreign = not {"arch", "timm"} & read_weights(path)[1].keys()
     try:
-        return ExternalEmbedder(make_trunk(str(path)), device)
+        trunk = make_trunk(str(path))
     except InputError as error:
         if not foreign or "timm:" in str(error):
             raise
         reason = str(error).rstrip(".")
         raise InputError(f"{reason}; another kind of network is --tracker timm:NAME@{path}.") from error
+    return ExternalEmbedder(trunk, device, precision)
+
+
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    if precision == "int8":
+        raise InputError(
+            "precision int8 is only for trackers of vidtrack train: use bfloat16, float32 or auto for "
+            "other networks."
+        )
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is unknown: choose one of {', '.join(PRECISIONS)}.")
+    return fast_dtype(device) if precision == "auto" else getattr(torch, precision)
