@@ -20,9 +20,9 @@ INVALID = (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError,
 
 
 class Config(BaseModel):
-    """Base of every config: unknown keys are errors, and a value never changes after loading."""
+    """Base of every config: unknown keys and infinite numbers are errors, and values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)

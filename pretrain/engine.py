@@ -27,6 +27,7 @@ from pretrain.check import Check, undisturbed
 from pretrain.config import Config
 from pretrain.device import choose_precision
 from pretrain.distributed import rank, world_size
+from pretrain.errors import InputError
 from pretrain.folder import CHECKPOINT
 from pretrain.interrupts import Handlers
 from pretrain.log import append
@@ -225,7 +226,7 @@ class RunCallback(Callback):
                 if self.report:
                     self.report(record)
             if not math.isfinite(metrics.get("loss", 0.0)):
-                raise RuntimeError(f"the loss is not finite at step {step}; try a lower learning rate")
+                raise self.diverged(f"the loss is not finite at step {step}")
         if self.max_minutes is not None and now - self.began >= 60 * self.max_minutes:
             self.out_of_time = True
         stop = _any(trainer, self.interrupted.is_set() or self.out_of_time)
@@ -266,12 +267,25 @@ class RunCallback(Callback):
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the checkpoint atomically."""
+        """Write the checkpoint atomically; never one that has diverged over one that has not.
+
+        Raises:
+            InputError: a weight is not finite any more.
+        """
+        assert trainer.model is not None
+        if not all(bool(value.isfinite().all()) for value in trainer.model.parameters()):
+            raise self.diverged(f"weights are not finite at step {trainer.global_step}")
         partial = self.out / f"{CHECKPOINT}.partial"
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             partial.replace(self.out / CHECKPOINT)
         self.saved = time.monotonic()
+
+    def diverged(self, what: str) -> InputError:
+        """The sentence for a run that can't go on."""
+        return InputError(
+            f"{what}: the run diverged; begin it anew with --overwrite and a lower optimizer.learning_rate."
+        )
 
 
 def _minutes(since: float) -> float:
@@ -351,7 +365,8 @@ def fit(
 
     Raises:
         KeyboardInterrupt: at a second signal.
-        RuntimeError: a process that prepares batches died, or the loss is not finite.
+        InputError: the run has diverged: a loss or weight is not finite.
+        RuntimeError: a process that prepares batches died.
     """
     checkpoint = callback.out / CHECKPOINT
     if first >= optimizer.steps:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 LOG = "log.jsonl"
 
 
-def append(run: Path, record: dict[str, float]) -> None:
-    """Add a record."""
-    with (run / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+def append(run: Path, record: dict[str, float], name: str = LOG) -> None:
+    """Add a record to a file of a run; a line that was cut off by a kill or a full disk stays by itself."""
+    with (run / name).open("ab+") as file:
+        if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")
+        file.write(json.dumps(record).encode() + b"\n")
 
 
 def trim(run: Path, step: int) -> None:

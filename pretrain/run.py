@@ -34,6 +34,7 @@ from pretrain.settings import Data, PretrainConfig, schema
 from pretrain.vit import SIZES
 from pretrain.weights import write_weights
 
+LOOKS = 256  # images whose brightness is kept on record
 MODEL = "model.safetensors"  # the whole method: the backbone and what only the pretext task needs
 PRODUCTS = (FILE, MODEL, "images.json", "skipped.json", "report.html", f"{SNAPSHOTS}/[0-9]*.safetensors")
 
@@ -268,7 +269,11 @@ def _save_whole(backbone: Any, path: Path) -> None:
 def _require_same_images(out: Path, images: ImageSet) -> None:
     """Draws are indices of images: a run may only go on with the images that it began with."""
     path = out / "images.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != _about(images):
+    if not path.is_file():
+        return
+    then, now = json.loads(path.read_text(encoding="utf-8")), _about(images)
+    looks = then.pop("looks", now["looks"])  # older runs have none
+    if then | {"looks": []} != now | {"looks": []} or _differ(looks, now["looks"]):
         raise InputError(
             f"{out} was begun with other images than --data holds now: restore them, choose another --out, "
             "or add --overwrite to begin anew."
@@ -277,7 +282,14 @@ def _require_same_images(out: Path, images: ImageSet) -> None:
 
 def _about(images: ImageSet) -> dict[str, Any]:
     names = hashlib.sha256(os.fsencode("\n".join(images.names))).hexdigest()
-    return {"images": len(images), "side": images.images.shape[1], "names": names}
+    some = images.images[np.linspace(0, len(images) - 1, min(len(images), LOOKS)).round().astype(int)]
+    looks = [round(float(one.mean())) for one in some]
+    return {"images": len(images), "side": images.images.shape[1], "names": names, "looks": looks}
+
+
+def _differ(then: list[int], now: list[int]) -> bool:
+    """Whether images have other mean brightness than two versions of a decoder give, in gray levels."""
+    return len(then) != len(now) or any(abs(a - b) > 2 for a, b in zip(then, now, strict=True))
 
 
 def _record_images(out: Path, images: ImageSet) -> None:

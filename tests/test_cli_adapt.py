@@ -104,3 +104,28 @@ def test_propagate_adapts_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert again.exit_code == 0 and "step 2/2" in done.stdout and "step 2/2" not in again.stdout  # known
     live = run("propagate", "--live", "0", "--mask", "first.png", "--adapt")
     assert live.exit_code == 2 and "can't go with --live" in live.stderr
+
+
+@pytest.mark.parametrize(("frames", "why"), [(3, "only 3 frames"), (12, "nothing moves in it")])
+def test_propagate_goes_on_where_there_is_nothing_to_adapt_to(frames: int, why: str, folder: Path) -> None:
+    picture = (
+        np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    )
+    with VideoWriter(folder / "still.mp4", 64, 48, Fraction(24)) as writer:
+        for _ in range(frames):
+            writer.write(picture)
+    words = ["--tracker", "old.safetensors", "--device", "cpu", "--adapt", "--no-overlay"]
+    done = run("propagate", "still.mp4", "--mask", "first.png", *words)
+    assert done.exit_code == 0, done.output
+    assert (
+        f"Warning: --adapt: still.mp4 holds no video that can be learned from (still.mp4: {why}"
+        in done.stderr
+    )
+    assert len(list((folder / "still_vidtrack" / "masks").iterdir())) == frames
+
+
+def test_adapt_keeps_frames_where_it_is_told(folder: Path) -> None:
+    words = ["--tracker", "old.safetensors", "--device", "cpu", *SMALL]
+    done = run("adapt", "own.mp4", "--out", "new.safetensors", *words, "data.cache=kept")
+    assert done.exit_code == 0, done.output
+    assert list((folder / "kept").glob("frames-*.raw"))

@@ -112,6 +112,11 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
         (["objectives={}"], "objectives: give one of anchors, quantized, lab, cycle a weight (got {})"),
         (["--data", "nowhere"], "there is no folder or video nowhere"),
         (["clips.crop=20", "data.short_side=32"], "multiple of 8"),
+        (["clips.crop=0"], "clips.crop: Input should be greater than or equal to 16"),
+        (["clips.frames=1"], "clips.frames: Input should be greater than or equal to 2"),
+        (["data.rate=nan"], "data.rate"),
+        (["data.cache_gb=-1"], "data.cache_gb: Input should be greater than 0"),
+        (["optimizer.learning_rate=inf"], "optimizer.learning_rate: Input should be a finite number"),
         (["clips.crop=64", "data.short_side=32"], "larger than data.short_side=32"),
     ],
 )

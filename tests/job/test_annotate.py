@@ -150,11 +150,16 @@ def test_a_mask_that_is_inside_out_is_told(folder: Path) -> None:
     (told,) = read_annotations(LabelOptions(mask=("one.png", "7=inverted.png")), SIZE).warnings
     assert "inverted.png: object 1 fills" in told and "invert the mask" in told
     Masks(np.ones(SIZE, np.uint8)).save(folder / "whole.png")
+    (told,) = read_annotations(LabelOptions(mask=("whole.png",)), SIZE).warnings
+    assert "fills 100% of the frame" in told and "mark what is to be followed only" in told
     large = np.ones(SIZE, np.uint8)
     large[:, :6] = 0
     Masks(large).save(folder / "large.png")
-    for name in ("whole.png", "large.png"):
-        assert not read_annotations(LabelOptions(mask=(name,)), SIZE).warnings
+    assert not read_annotations(LabelOptions(mask=("large.png",)), SIZE).warnings
+    red_on_green = np.where(ids[..., None] > 0, [255, 0, 0], [0, 255, 0]).astype(np.uint8)
+    save_png(folder / "green.png", red_on_green)
+    (told,) = read_annotations(LabelOptions(mask=("green.png",)), SIZE).warnings
+    assert "green.png: object 1 fills" in told and "make it black or transparent" in told
 
 
 def test_a_mask_may_say_that_nothing_is_there(folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +14,15 @@ import numpy as np
 import pytest
 
 from pretrain.errors import InputError
-from vidtrack.learn.frames import build_cache, choose_parts, list_videos, sampled_frames
+from vidtrack.learn.frames import (
+    build_cache,
+    choose_parts,
+    list_videos,
+    pictures_beside,
+    sampled_frames,
+)
 from vidtrack.learn.index.shots import Shot
-from vidtrack.learn.packs import STALE
+from vidtrack.learn.packs import STALE, sampled
 from vidtrack.learn.settings import Data
 from vidtrack.video import VideoWriter, save_png
 
@@ -166,3 +174,39 @@ def test_what_a_kill_left_in_a_shared_cache_goes_in_time(folder: Path, tmp_path:
     os.utime(old, (time.time() - 2 * STALE,) * 2)
     build_cache(folder, Data(short_side=32), tmp_path, 4)
     assert not old.exists() and fresh.exists()
+
+
+def test_a_table_may_list_a_file_twice(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain.mp4").symlink_to(folder / "plain.mp4")
+    (tmp_path / "clips.csv").write_text("file,split\nplain.mp4,train\nplain.mp4,train\n")
+    assert build_cache(tmp_path, Data(short_side=32), tmp_path / "cache", 4).names == ["plain.mp4"]
+
+
+def test_thumbnails_beside_videos_are_no_frames(folder: Path, tmp_path: Path) -> None:
+    for inner in ("talks", "frames"):
+        (tmp_path / inner).mkdir()
+        for number, picture in enumerate(land(4, 12)):
+            save_png(tmp_path / inner / f"{number:05d}.png", picture)
+    shutil.copy(folder / "plain.mp4", tmp_path / "talks" / "talk.mp4")
+    assert list_videos(tmp_path, None) == [tmp_path / "frames", tmp_path / "talks" / "talk.mp4"]
+    assert pictures_beside(tmp_path) == [tmp_path / "talks"]
+    cache = build_cache(tmp_path, Data(short_side=32), tmp_path / ".cache", 2)
+    assert set(cache.names) == {"frames", "talks/talk.mp4"}
+    (why,) = (why for name, why in cache.skipped if name == f"{tmp_path.name}/talks")
+    assert "thumbnails" in why and "a folder of their own" in why
+
+
+@pytest.mark.parametrize("rate", [24, 30])
+def test_times_in_milliseconds_lose_no_frame(rate: int) -> None:
+    exact = [Timed(Fraction(number, rate)) for number in range(2 * rate)]
+    rounded = [Timed(Fraction(round(1000 * one.time), 1000)) for one in exact]  # as Matroska has them
+    for frames in (exact, rounded):
+        assert list(sampled(frames, Fraction(0), rate)) == frames  # as fast as the video: all of it
+        assert list(sampled(frames, Fraction(0), 6)) == frames[:: rate // 6]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A picture of which only the time matters."""
+
+    time: Fraction

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,11 @@ def test_shares_and_segments() -> None:
     parts = segments(1000, 64)
     assert [p.stop - p.start for p in parts] == [32, 32]
     assert parts[-1].stop == 1000
+    assert segments(1000, 20) == [slice(490, 510)]  # not the titles that it begins with
+    for share in range(1, 200):
+        parts = segments(200, share)
+        assert 0.9 * share <= sum(p.stop - p.start for p in parts) <= share
+        assert all(a.stop <= b.start for a, b in pairwise(parts)) and parts[-1].stop <= 200
 
 
 def test_a_split_is_obeyed(videos: Path, tmp_path: Path) -> None:

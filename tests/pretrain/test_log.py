@@ -51,3 +51,15 @@ def test_no_log_is_no_error(tmp_path: Path) -> None:
 )
 def test_times_as_one_says_them(minutes: float, said: str) -> None:
     assert duration(minutes) == said
+
+
+def test_a_record_after_one_that_was_cut_off_is_whole(tmp_path: Path) -> None:
+    append(tmp_path, {"step": 1}, "other.jsonl")
+    with (tmp_path / "other.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    append(tmp_path, {"step": 3}, "other.jsonl")
+    assert (tmp_path / "other.jsonl").read_text().splitlines() == [
+        '{"step": 1}',
+        '{"step": 2, "lo',
+        '{"step": 3}',
+    ]

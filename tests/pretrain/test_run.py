@@ -160,7 +160,7 @@ def test_the_rates_of_groups_are_their_own(tmp_path: Path) -> None:
     assert float(moved) == pytest.approx(0.01, rel=0.01)  # Adam's first step
 
 
-@pytest.mark.parametrize("other", [{"count": 11}, {"names": True}])
+@pytest.mark.parametrize("other", [{"count": 11}, {"names": True}, {"pixels": True}])
 def test_other_images_never_continue_a_run(tmp_path: Path, other: dict[str, Any]) -> None:
     run(tmp_path / "run", max_minutes=0)
 
@@ -168,6 +168,8 @@ def test_other_images_never_continue_a_run(tmp_path: Path, other: dict[str, Any]
         images = pictures(other.get("count", 12))(data)
         if "names" in other:
             images.names = ("other.png", *images.names[1:])
+        if "pixels" in other:
+            images.images[2] = 255 - images.images[2] // 2
         return images
 
     with pytest.raises(InputError, match=r"other images.*--overwrite"):

@@ -140,3 +140,22 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(tmp_path: Path, monkeypatch:
         run(tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is before
     assert not (tmp_path / "run" / CHECKPOINT).exists() and not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_run_that_diverges_keeps_its_last_sound_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, taken = Toy.loss, []
+
+    def loss(self: Toy, views: Any) -> dict[str, Any]:
+        taken.append(1)
+        found = real(self, views)
+        return found if len(taken) <= 2 else {**found, "loss": found["loss"] * float("nan")}
+
+    monkeypatch.setattr(Toy, "loss", loss)
+    engine = {"precision": "32", "log_every": 100, "checkpoint_minutes": 0}
+    with pytest.raises(InputError, match=r"not finite at step 3: the run diverged; .*--overwrite"):
+        run(tmp_path / "run", config(engine=engine, snapshots=0))
+    left = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    assert left["global_step"] == 2
+    assert all(bool(value.isfinite().all()) for value in left["state_dict"].values())

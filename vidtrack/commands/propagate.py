@@ -159,26 +159,29 @@ def propagate(
 
 
 def _adapted(video: Path, tracker: str, options: TrackerOptions, keep: bool, quiet: bool) -> Tracker:
-    """The tracker after it has learned on the video, or as it was where that brings nothing."""
+    """The tracker after it has learned on the video, or as it was where that brings nothing, or can't be."""
     import torch
 
     from vidtrack.cache import default_folder
     from vidtrack.learn.adapt import Adapt
     from vidtrack.learn.adapted import adapted
+    from vidtrack.learn.frames import NothingToLearn
     from vidtrack.progress import adapting_progress
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     folder = default_folder() if keep else None
-    with (
-        adapting_progress(quiet) as (decoding, report),
-        adapted(video, tracker, Adapt(), folder, device=options.device, report=report, decoding=decoding) as (
-            path,
-            found,
-        ),
-    ):
-        if not quiet:
-            say(found.sentence())
-        loaded = options.load(str(path))
+    with adapting_progress(quiet) as (decoding, report):
+        made = adapted(
+            video, tracker, Adapt(), folder, device=options.device, report=report, decoding=decoding
+        )
+        try:
+            with made as (path, found):
+                if not quiet:
+                    say(found.sentence())
+                loaded = options.load(str(path))
+        except NothingToLearn as error:
+            warn([f"--adapt: {error} The tracker stays as it was."])
+            return options.load(tracker)
     loaded.name = f"{tracker}, adapted"
     return loaded

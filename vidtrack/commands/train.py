@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vidtrack.commands.shared import GO_ON, Device, Overwrite, Quiet, Threads, told, warn
+from vidtrack.commands.shared import GO_ON, Device, Overwrite, Quiet, Threads, say, told, warn
 
 if TYPE_CHECKING:
     from vidtrack.learn.held_out import ClipSet
@@ -55,6 +56,13 @@ def train(
         def page(model: VideoColorizer, clips: ClipSet | None) -> None:
             write_page(out, model, clips, settings.validation)
 
+        def announce(text: str) -> None:
+            for line in text.splitlines():
+                say(line)
+
+        # Of the processes that torchrun starts, one talks.
+        first = int(os.environ.get("RANK", "0")) == 0
+        quiet = quiet or not first
         if threads is not None:
             torch.set_num_threads(threads)
         changes = [
@@ -63,7 +71,8 @@ def train(
             *(overrides or []),
         ]
         settings = load_config(TrackConfig, config or _recipe(changes), changes, bundled_configs())
-        warn(without_effect(settings))
+        if first:
+            warn(without_effect(settings))
         with training_progress(quiet, sources="parts of videos") as (decoding, report):
             result = run(
                 data,
@@ -76,20 +85,20 @@ def train(
                 validated=None if quiet else print_validation,
                 decoding=decoding,
                 indexing=None if quiet else print_indexing(),
-                announce=None if quiet else print,
+                announce=None if quiet else announce,
                 finish=page,
             )
-        shown = result.skipped[:SHOWN]
+        shown = result.skipped[:SHOWN] if first else []
         warn([f"{shot} was skipped: {why}" for shot, why in shown])
-        if len(result.skipped) > len(shown):
+        if first and len(result.skipped) > len(shown):
             warn([f"{len(result.skipped) - len(shown)} more were skipped: see {out / 'skipped.json'}"])
         if result.interrupted:
             raise KeyboardInterrupt
         if not quiet and result.done:
-            print(f"{out / 'tracker.safetensors'}: use it with --tracker, {result.steps} steps done")
-            print(f"{out / 'report.html'} shows what was learned")
+            say(f"{out / 'tracker.safetensors'}: use it with --tracker, {result.steps} steps done")
+            say(f"{out / 'report.html'} shows what was learned")
         elif not quiet:
-            print(f"{out}: stopped at step {result.steps}; run the same command again to go on")
+            say(f"{out}: stopped at step {result.steps}; run the same command again to go on")
 
 
 def _recipe(changes: list[str]) -> str:

@@ -166,14 +166,20 @@ def _read_files(paths: Mapping[int, Path], load: Callable[[Path], Any]) -> Annot
 
 
 def _inside_out(given: Annotations) -> list[str]:
-    """A sentence about the first mask that looks as if object and background had been exchanged."""
+    """A sentence about the first mask whose background looks as if it were an object."""
     for number, masks in given.labels.items():
-        inside = masks.ids > 0
+        largest = int(np.bincount(masks.ids.ravel(), minlength=2)[1:].argmax()) + 1
+        inside = masks.ids == largest
         edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
-        if len(masks.objects) == 1 and MOST < inside.mean() < 1 and edge.mean() > AROUND:
+        if inside.mean() > MOST and edge.mean() > AROUND:
+            what = "invert the mask if what is black is the object"
+            if inside.all():
+                what = "mark what is to be followed only"
+            elif len(masks.objects) > 1:
+                what = "make it black or transparent if it is the background"
             return [
-                f"{given.files[number]}: object {masks.objects[0]} fills {inside.mean():.0%} of the frame "
-                "and its edges: invert the mask if what is black is the object."
+                f"{given.files[number]}: object {largest} fills {inside.mean():.0%} of the frame and its "
+                f"edges: {what}."
             ]
     return []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
 from pretrain.errors import InputError
@@ -16,8 +18,13 @@ _FLAT = 0.1  # share of flat pixels from which on a colour is an object: that of
 _COMMON = 0.25  # share of the painted pixels above which a colour is never an edge colour
 _BOX_TOLERANCE = 4
 _LINE_TOLERANCE = 12.0
+_SLACK = 0.05  # shares of a mixture that rounding may make less than 0
 _LEFT = 4  # so many colours that are rare, but no blends, are small objects; more are a soft brush
 _PARENTS = 64  # most frequent real colours that are tried as parents: bounds the number of pairs
+_CORNERS = 10  # of them, where three meet
+_RARE = 0.005  # share of the painted pixels below which a colour may be a blend of three
+_SOFT = 16  # so many blends, and edges are soft
+_NEAR, _END = 8, 0.05  # levels from a colour, and share of its pixels: the flat end of its soft edge
 _PHOTO = 0.25  # share of pixels without a flat colour above which the picture is a photo, not a mask
 
 
@@ -113,11 +120,26 @@ def _edge_colors(rgb: np.ndarray, index: np.ndarray, table: np.ndarray, where: s
     """
     counts = np.bincount(index.ravel(), minlength=len(table))
     black = ~table.any(axis=1)
-    real = black | (counts >= _COMMON * counts[~black].sum())
+    painted = counts[~black].sum()
+    real = black | (counts >= _COMMON * painted)
     real |= np.bincount(index.ravel(), weights=flat(index).ravel(), minlength=len(table)) >= _FLAT * counts
-    candidate = ~real[index]  # [H, W]
-    if len(table) > MAX_OBJECTS and candidate.mean() > _PHOTO:
+    if len(table) > MAX_OBJECTS and (~real)[index].mean() > _PHOTO:
         raise _too_many(where, len(table))
+    edge, width = _blends(rgb, index, table, counts, real)
+    if edge.sum() > _SOFT:  # where so much is mixed, the far ends of soft edges are flat, too
+        real &= ~_ends(table, counts, real)
+        edge, width = _blends(rgb, index, table, counts, real)
+        rest = ~real & ~edge & (counts <= _RARE * painted)  # near its ends a soft seam has no pure colour
+        among = np.bincount(index.ravel(), _among_others(index, ~real[index]).ravel(), len(table)) / counts
+        edge |= rest & (among >= 0.5)
+    return edge, width
+
+
+def _blends(
+    rgb: np.ndarray, index: np.ndarray, table: np.ndarray, counts: np.ndarray, real: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """As `_edge_colors`, where `real`, bool `[N]`, are none; `counts` are the pixels of each colour."""
+    candidate = ~real[index]  # [H, W]
     if not candidate.any() or real.sum() < 2:
         return np.zeros(len(table), np.bool_), WIDTHS[0]
     parents = np.flatnonzero(real)
@@ -125,6 +147,8 @@ def _edge_colors(rgb: np.ndarray, index: np.ndarray, table: np.ndarray, where: s
     blend = ~real & (counts <= max(4, index.size // 20000))
     rest = ~real & ~blend
     blend[rest] = _line_distance(table[rest], table[parents]) <= _LINE_TOLERANCE
+    rest &= ~blend & (counts <= _RARE * counts[table.any(axis=1)].sum())
+    blend[rest] = _between_three(table[rest], table[parents[:_CORNERS]])
     for width in WIDTHS:
         share = np.bincount(index.ravel(), _between(rgb, candidate, width).ravel(), len(table)) / counts
         edge = blend & (share >= 0.5)
@@ -132,6 +156,22 @@ def _edge_colors(rgb: np.ndarray, index: np.ndarray, table: np.ndarray, where: s
         if (~real & ~edge).sum() <= (_LEFT if width == WIDTHS[0] else 0):
             break
     return edge, width
+
+
+def _among_others(index: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+    """bool `[H, W]`: a candidate that touches one of another colour."""
+    low, _ = extremes(np.where(candidate, index, index.max() + 1).astype(np.float32), 3)
+    _, high = extremes(np.where(candidate, index, -1).astype(np.float32), 3)
+    return np.asarray(candidate & ((low != index) | (high != index)))
+
+
+def _ends(table: np.ndarray, counts: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Which of the `real` colours are hardly another than one that is far more frequent, bool `[N]`."""
+    ends = np.zeros(len(table), np.bool_)
+    for main in np.flatnonzero(real):
+        near = np.abs(table.astype(np.int16) - table[main]).max(axis=1) <= _NEAR
+        ends |= real & near & (counts <= _END * counts[main])
+    return ends
 
 
 def _between(rgb: np.ndarray, candidate: np.ndarray, width: int) -> np.ndarray:
@@ -154,6 +194,18 @@ def _line_distance(colors: np.ndarray, ends: np.ndarray) -> np.ndarray:
             distance = np.linalg.norm(points - ends[i] - share[:, None] * along, axis=1)
             best = np.minimum(best, distance)
     return best
+
+
+def _between_three(colors: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Which of `colors` `[N, 3]` are mixed of any three of `corners` `[M, 3]`, bool `[N]`."""
+    found = np.zeros(len(colors), np.bool_)
+    for one, two, three in combinations(corners.astype(np.float64), 3):
+        sides = np.stack([two - one, three - one], axis=1)  # [3, 2]
+        shares = (colors - one) @ np.linalg.pinv(sides).T  # [N, 2]
+        off = np.linalg.norm(colors - one - shares @ sides.T, axis=1)
+        inside = (shares >= -_SLACK).all(axis=1) & (shares.sum(axis=1) <= 1 + _SLACK)
+        found |= inside & (off <= _LINE_TOLERANCE)
+    return found
 
 
 def _to_nearest(index: np.ndarray, table: np.ndarray, edge: np.ndarray, width: int) -> np.ndarray:

@@ -18,6 +18,11 @@ from vidtrack.labels.values import masks_from_values
 # PIL looks at the content and tries only these: lossless formats, and the lossy ones to name them.
 _FORMATS = ("PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG", "AVIF")
 _ARRAYS = ("masks", "mask", "segmentation")  # names in archives
+_SOLID = 250  # alpha from which on a pixel is opaque, for all that programs round
+_PAINTED = 0.5  # share of pixels in the middle of a flat colour below which a picture is a photo
+_NEARLY_BLACK = [
+    (red, 0, blue) for red in range(1, 17) for blue in range(17)
+]  # more than objects: one is free
 _LOSSY = {"JPEG": "a JPEG", "MPO": "a JPEG", "AVIF": "an AVIF image"}
 
 
@@ -120,6 +125,8 @@ def _masks_from_image(path: Path, void: int | None) -> Masks:
     """Masks of an image; PIL's mode decides how its pixels are read."""
     image, warnings = _image(path)
     where = str(path)
+    if _sees_through(image):
+        image = image.convert("RGBA")
     if image.mode == "P":
         result = _from_palette(image, where, void)
     elif image.mode in ("1", "L", "F") or image.mode.startswith("I"):
@@ -180,6 +187,23 @@ def _lossy_inside(path: Path, image: Any) -> str | None:
     return None
 
 
+def _sees_through(image: Any) -> bool:
+    """Whether a picture without alpha uses a value that it calls transparent, and that is not background."""
+    value = image.info.get("transparency")
+    if value is None or image.mode not in ("P", "L", "RGB"):
+        return False
+    pixels = np.asarray(image)
+    if image.mode == "RGB":
+        return bool((pixels == value).all(axis=2).any())
+    alpha = np.full(256, 255)
+    if isinstance(value, bytes):  # of the first entries of a palette
+        alpha[: len(value)] = list(value[:256])
+    elif value < 256:
+        alpha[value] = 0
+    through = {int(number) for number in np.unique(pixels) if alpha[number] < 255}
+    return bool(through - {0}) or (bool(through) and image.mode == "P" and _colors_count(image))
+
+
 def _integers(values: np.ndarray, where: str) -> np.ndarray:
     """Whole numbers as they are; floats if they are whole."""
     if values.dtype.kind != "f":
@@ -191,35 +215,59 @@ def _integers(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _from_palette(image: Any, where: str, void: int | None) -> Masks:
-    """Indices are ids, unless black, the background, is used but isn't index 0: then colours count."""
-    indices = np.asarray(image)
-    palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    used = np.unique(indices)
-    colors = palette[used[used < len(palette)]]
-    if len(palette) and palette[0].any() and not colors.any(axis=1).all():
+    """Indices are ids, unless `_colors_count`."""
+    if _colors_count(image):
         return _colors(np.asarray(image.convert("RGB")), where, void)
-    return masks_from_values(indices, where, void)
+    return masks_from_values(np.asarray(image), where, void)
+
+
+def _colors_count(image: Any) -> bool:
+    """Whether black, the background, is used in a picture with a palette, but isn't its index 0."""
+    palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    used = np.unique(np.asarray(image))
+    colors = palette[used[used < len(palette)]]
+    return bool(len(palette) and palette[0].any() and not colors.any(axis=1).all())
 
 
 def _from_alpha(rgba: np.ndarray, where: str, void: int | None) -> Masks:
-    """Alpha above 127 is opaque; the same alpha everywhere says nothing and is ignored, unless it is 0.
+    """Alpha above half of the highest is opaque; the same alpha everywhere is ignored, unless it is 0.
 
-    A single colour or more than 254 colours (a photo cut out of its background) under the opaque pixels:
-    they are object 1. Otherwise the colours under them are the objects.
+    A single colour, or a photo (cut out of its background), under the opaque pixels: they are object 1.
+    Otherwise the colours under them are the objects; black, too, if less of the picture is black than
+    transparent.
     """
     from vidtrack.labels.colors import codes
+    from vidtrack.labels.neighbours import flat
 
     rgb, alpha = rgba[..., :3], rgba[..., 3]
     if alpha.min() == alpha.max() > 0:
         return _colors(rgb, where, void)
-    opaque = alpha > 127
-    distinct = np.unique(codes(rgb[opaque]))
+    highest = int(alpha.max())
+    opaque = alpha > highest // 2
+    warnings = []
+    if 0 < highest < _SOLID:
+        warnings = [f"{where} is nowhere opaque, and what has more than half of its highest alpha is taken."]
+    painted = codes(rgb)
+    distinct = np.unique(painted[opaque])
     if len(distinct) == 1:
         red, green, blue = (int(v) for v in rgb[opaque][0])
-        return Masks(opaque.astype(np.uint8), colors={1: (red, green, blue)})
-    if len(distinct) > MAX_OBJECTS:
-        return Masks(opaque.astype(np.uint8))
-    return _colors(np.where(opaque[..., None], rgb, np.uint8(0)), where, void)
+        return Masks(opaque.astype(np.uint8), colors={1: (red, green, blue)}, warnings=warnings)
+    if len(distinct) > MAX_OBJECTS and (share := flat(painted)[opaque].mean()) < _PAINTED:
+        warnings.append(
+            f"{where} shows a photo where it is opaque ({len(distinct)} colours, {share:.0%} of it flat): "
+            "that is one object."
+        )
+        return Masks(opaque.astype(np.uint8), warnings=warnings)
+    stand_in = None
+    if 0 < np.count_nonzero(opaque & (painted == 0)) < np.count_nonzero(~opaque):
+        stand_in = next(color for color in _NEARLY_BLACK if codes(np.array(color)) not in distinct)
+        rgb = np.where((painted == 0)[..., None], np.array(stand_in, np.uint8), rgb)
+    result = _colors(np.where(opaque[..., None], rgb, np.uint8(0)), where, void)
+    for colors in (result.colors, result.keys):
+        for number in [i for i, color in colors.items() if color == stand_in]:
+            colors[number] = (0, 0, 0)
+    result.warnings = warnings + result.warnings
+    return result
 
 
 def _colors(rgb: np.ndarray, where: str, void: int | None) -> Masks:

@@ -29,7 +29,7 @@ from pretrain.interrupts import held_back
 from pretrain.sampler import StepSampler, loader
 from vidtrack.files import atomic_file, locked_file
 from vidtrack.learn.clips import ClipDataset, Clips, collate, to_float
-from vidtrack.learn.frames import build_cache
+from vidtrack.learn.frames import NothingToLearn, build_cache
 from vidtrack.learn.held_out import HeldOut, choose_clips
 from vidtrack.learn.index.build import Progress
 from vidtrack.learn.objectives.anchors import AnchorAssignment, Anchors
@@ -125,7 +125,8 @@ def adapt(
         decoding: called with the number of parts of the video decoded and of all.
 
     Raises:
-        InputError: the video has nothing to learn from, the tracker can't learn, or `out` can't be written or
+        NothingToLearn: the video is too short, or nothing moves in it.
+        InputError: the tracker can't learn, or `out` can't be written or
             is being written by another run.
     """
     settings = settings or Adapt()
@@ -151,7 +152,8 @@ def _adapt(
         )
     least = max(settings.clips.frames, settings.scored.frames)
     with tempfile.TemporaryDirectory(prefix="vidtrack-adapt-", ignore_cleanup_errors=True) as folder:
-        cache = build_cache(video, settings.data, Path(folder), least, decoding)
+        frames = Path(settings.data.cache or folder)
+        cache = build_cache(video, settings.data, frames, least, decoding)
         found = adapt_model(file.model, cache.videos, settings, where, report)
         del cache  # the frames are mapped from the folder
         told = {"video": video.name, "config": settings.model_dump(mode="json"), **vars(found)}
@@ -180,7 +182,7 @@ def adapt_model(
     """
     clips = choose_clips(videos, [""] * len(videos), settings.scored, settings.clips.crop)
     if clips is None:
-        raise InputError(f"no stretch of the video has {settings.scored.frames} frames to be scored on.")
+        raise NothingToLearn(f"no stretch of the video has {settings.scored.frames} frames to be scored on.")
     model.eval().to(device).to(memory_format=torch.channels_last)  # batch norms keep their statistics
     before = best = score(model, clips, settings.temperature).mean
     kept, at = copy.deepcopy(model.state_dict()), 0

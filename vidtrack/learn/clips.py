@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -38,9 +39,9 @@ class Clips(Config):
     the camera went away or came closer: things keep their embedding while they shrink and grow.
     """
 
-    frames: int = 4
+    frames: int = Field(default=4, ge=2)
     gap: Annotated[tuple[Annotated[int, Field(ge=1)], int], AfterValidator(_ordered)] = (1, 3)
-    crop: int = 128
+    crop: int = Field(default=128, ge=16)
     scale: Annotated[tuple[Scale, Scale], AfterValidator(_ordered)] = (1.0, 1.0)
     scale_jitter: float = Field(default=0.0, ge=0, le=2)
     zoom: Annotated[tuple[Zoom, Zoom], AfterValidator(_ordered)] = (0.5, 1.0)
@@ -67,17 +68,24 @@ class ClipDataset(Dataset[Clip]):
     Args:
         videos: uint8 `[T, H, W, 3]` each, short side at least `settings.crop`.
         settings: see `Clips`.
+        shots: what each is a part of: all shots are drawn equally often, however many parts of them are at
+            hand, and their parts as well. If left out, each is a shot.
     """
 
-    def __init__(self, videos: list[np.ndarray], settings: Clips) -> None:
-        self.videos, self.settings = videos, settings
+    def __init__(self, videos: Sequence[np.ndarray], settings: Clips, shots: Sequence[int] = ()) -> None:
+        self.settings = settings
+        parts: dict[int, list[np.ndarray]] = {}
+        for shot, video in zip(shots or range(len(videos)), videos, strict=True):
+            parts.setdefault(shot, []).append(video)
+        self.shots = list(parts.values())
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.shots)
 
     def __getitem__(self, draw: Draw) -> Clip:
         settings, rng = self.settings, draw_rng(draw)
-        video = self.videos[draw[-1]]
+        parts = self.shots[draw[-1]]
+        video = parts[0] if len(parts) == 1 else parts[int(rng.integers(len(parts)))]
         count = settings.frames
         low, high = settings.gap
         widest = (len(video) - 1) // max(1, count - 1)  # short videos take a smaller gap

@@ -18,14 +18,20 @@ from vidtrack.learn.index.build import Progress, build_index
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.index.table import table
 from vidtrack.learn.index.verdicts import counted
-from vidtrack.learn.packs import Part, load_parts, resized
+from vidtrack.learn.packs import Part, load_parts, resized, sampled
 from vidtrack.learn.settings import SPLIT, Data
 from vidtrack.video import VideoReader
 from vidtrack.video.container import VIDEO_SUFFIXES
-from vidtrack.video.frame import DEFAULT_RATE
+from vidtrack.video.frame import DEFAULT_RATE, Frame
 from vidtrack.video.images import SUFFIXES
 
-SEGMENT = 32  # frames in a row that are kept together when a video is longer than its share of the cache
+SEGMENT = (
+    32  # about so many frames in a row are kept together when a video is longer than its share of the cache
+)
+
+
+class NothingToLearn(InputError):
+    """Videos are there, but none that can be learned from."""
 
 
 @dataclass
@@ -35,12 +41,14 @@ class FrameCache:
     Attributes:
         videos: memory-mapped uint8 `[T, H, W, 3]` RGB, one per part of a shot.
         names: the video of each: its path within the folder, with slashes.
+        shots: the number of the shot that each is a part of.
         skipped: name (with the times, of a part of a video) and reason of what is not used.
         summary: what the index did with the folder, a table in plain text.
     """
 
     videos: list[np.ndarray] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    shots: list[int] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     summary: str = ""
 
@@ -48,8 +56,9 @@ class FrameCache:
 def list_videos(folder: Path, split: str | None, licences: Collection[str] | None = None) -> list[Path]:
     """Video files and folders of frames below `folder`, sorted; see `Data` for what `clips.csv` chooses.
 
-    A single video file is a folder of one. What vidtrack itself wrote is no footage: results of earlier calls
-    in folders below, and what was stopped on the way to them; nor is what is hidden.
+    A single video file is a folder of one. Pictures beside video files are no frames but thumbnails, as
+    downloaders put there (`pictures_beside` tells where). What vidtrack itself wrote is no footage: results
+    of earlier calls in folders below, and what was stopped on the way to them; nor is what is hidden.
 
     Raises:
         InputError: no such folder, nothing to learn from in it, no `clips.csv` for a split or licences that
@@ -67,16 +76,30 @@ def list_videos(folder: Path, split: str | None, licences: Collection[str] | Non
     if table.is_file():
         files = [folder / name for name in _listed(table, split, licences)]
     else:
-        entries = [p for p in files_below(folder) if not _left_out(p.relative_to(folder).parts)]
-        made = {p.parent for p in entries if p.name in RESULTS and p.parent != folder and is_results(p)}
-        entries = [p for p in entries if made.isdisjoint(p.parents)]
-        files = [p for p in entries if p.suffix.lower() in VIDEO_SUFFIXES]
-        files += {p.parent for p in entries if p.suffix.lower() in SUFFIXES}
+        files, pictures = _footage(folder)
+        files += pictures - {p.parent for p in files}
     if not files:
         wanted = f" of split {split!r}" + (f" and licences {', '.join(licences)}" if licences else "")
         wanted = f"{wanted} (see {table})" if table.is_file() else ""
         raise InputError(f"{folder} holds no video files{wanted}: give a folder with mp4, mov, avi... files.")
-    return sorted(files)
+    return sorted(set(files))  # a table may list a file for each of its parts
+
+
+def pictures_beside(folder: Path) -> list[Path]:
+    """Folders whose pictures `list_videos` leaves out, because they lie beside video files."""
+    if not folder.is_dir() or (folder / "clips.csv").is_file():
+        return []
+    files, pictures = _footage(folder)
+    return sorted(pictures & {p.parent for p in files})
+
+
+def _footage(folder: Path) -> tuple[list[Path], set[Path]]:
+    """Video files below a folder, and folders below it that hold pictures."""
+    entries = [p for p in files_below(folder) if not _left_out(p.relative_to(folder).parts)]
+    made = {p.parent for p in entries if p.name in RESULTS and p.parent != folder and is_results(p)}
+    entries = [p for p in entries if made.isdisjoint(p.parents)]
+    files = [p for p in entries if p.suffix.lower() in VIDEO_SUFFIXES]
+    return files, {p.parent for p in entries if p.suffix.lower() in SUFFIXES}
 
 
 def _left_out(parts: tuple[str, ...]) -> bool:
@@ -118,14 +141,18 @@ def sampled_frames(
     (area average) to `short_side`, never enlarged beyond it; a smaller one is enlarged. `early` is called at
     the end of a video that ends before its header says so, with the time in seconds after its last frame.
     """
-    due = end = Fraction(0)
-    step = Fraction(rate).limit_denominator(1000) ** -1
-    with VideoReader(path) as reader:
+    end = Fraction(0)
+
+    def undamaged(reader: VideoReader) -> Iterator[Frame]:
+        nonlocal end
         for frame in reader:
             end = frame.time + 1 / reader.info.rate
-            if not frame.damaged and frame.time >= due:
-                due = max(due + step, frame.time + step / 2)
-                yield resized(frame.image, short_side)
+            if not frame.damaged:
+                yield frame
+
+    with VideoReader(path) as reader:
+        for frame in sampled(undamaged(reader), Fraction(0), rate):
+            yield resized(frame.image, short_side)
         if early is not None and reader.damage.early:
             early(end)
 
@@ -143,12 +170,12 @@ def shares(lengths: list[int], budget: int) -> int:
 
 
 def segments(length: int, share: int) -> list[slice]:
-    """Parts of a video to keep: all of it, or runs of `SEGMENT` frames spread evenly over it."""
+    """Parts of a video to keep: all of it, or runs of about `SEGMENT` frames spread evenly over it."""
     if length <= share:
         return [slice(0, length)]
-    run = min(SEGMENT, share)
-    count = max(1, share // run)
-    starts = np.linspace(0, length - run, count).round().astype(int)
+    count = max(1, round(share / SEGMENT))
+    run = share // count
+    starts = np.linspace(0, length - run, count).round().astype(int) if count > 1 else [(length - run) // 2]
     return [slice(int(start), int(start) + run) for start in starts]
 
 
@@ -179,18 +206,23 @@ def build_cache(
         threads: how many videos are decoded at once; the number of cores if left out.
 
     Raises:
-        InputError: not one usable shot; the first reasons are named.
+        NothingToLearn: not one usable shot; the first reasons are named.
+        InputError: see `list_videos`.
     """
     files = list_videos(folder, settings.split, settings.licences)
     tell = announce or (lambda text: None)
     footage = build_index(folder, files, settings.index, cache, settings.rate, min_frames, indexing, threads)
     result = FrameCache(skipped=[(one.name, one.why) for one in footage.dropped], summary=table(footage))
     tell(result.summary)
+    for beside in pictures_beside(folder):
+        why = "its pictures lie beside videos, as thumbnails do: give frames a folder of their own"
+        result.skipped.append((beside.relative_to(folder.parent).as_posix(), why))
     if any(path.is_dir() for path in files):
         tell(f"folders of frames are taken to hold {float(DEFAULT_RATE):g} frames per second")
     parts = choose_parts(footage.shots, settings, min_frames)
     tell(_plan(parts, len(footage.shots), settings, cache))
     loaded = load_parts(parts, settings.short_side, settings.rate, cache, progress, threads)
+    numbers = {shot: number for number, shot in enumerate(footage.shots)}
     for part, video in zip(parts, loaded, strict=True):
         if isinstance(video, str):
             result.skipped.append((str(part.shot), video))
@@ -201,9 +233,10 @@ def build_cache(
         else:
             result.videos.append(video)
             result.names.append(part.shot.name)
+            result.shots.append(numbers[part.shot])
     if not result.videos:
         first = "; ".join(f"{name}: {why}" for name, why in result.skipped[:3])
-        raise InputError(f"{folder} holds no video that can be learned from ({first}).")
+        raise NothingToLearn(f"{folder} holds no video that can be learned from ({first}).")
     return result
 
 

@@ -53,7 +53,7 @@ def has_split(folder: Path) -> bool:
     table = folder / "clips.csv"
     if not table.is_file():
         return False
-    with table.open(newline="", encoding="utf-8") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         return any(row.get("split") == SPLIT for row in csv.DictReader(file))
 
 

@@ -8,12 +8,13 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -22,10 +23,11 @@ from vidtrack.files import replace, write_json
 from vidtrack.learn.index.films import DAMAGED, State, state
 from vidtrack.learn.index.shots import Shot
 from vidtrack.learn.index.threads import GoesOn, in_threads
-from vidtrack.video.spans import Sight, SpanReader
+from vidtrack.video.spans import SpanReader
 
-FORMAT = 1  # counted up when the same parts and settings give other frames
+FORMAT = 2  # counted up when the same parts and settings give other frames
 STALE = 3600.0  # seconds after which a file in the making was abandoned
+MILLISECOND = Fraction(1, 1000)
 PACKS = 64  # files in which all parts are
 _TOGETHER = 8  # neighbouring parts of a video in one file: they are decoded in one go
 
@@ -45,13 +47,28 @@ class Part:
     count: int
 
 
-def sampled(sights: Iterator[Sight], begin: Fraction, rate: float) -> Iterator[Sight]:
-    """The pictures that `rate` frames per second from `begin` on need, by their times."""
+class Timed(Protocol):
+    """What has a time in seconds."""
+
+    @property
+    def time(self) -> Fraction:
+        """When it is shown."""
+
+
+Picture = TypeVar("Picture", bound=Timed)
+
+
+def sampled(pictures: Iterable[Picture], begin: Fraction, rate: float) -> Iterator[Picture]:
+    """The pictures that `rate` frames per second from `begin` on need, by their times; of slower ones all.
+
+    Matroska and WebM round times to milliseconds: there a picture may lie that much before its due.
+    """
     due, step = begin, 1 / Fraction(rate).limit_denominator(1000)
-    for sight in sights:
-        if sight.time >= due:
-            due = max(due + step, sight.time + step / 2)
-            yield sight
+    for picture in pictures:
+        rounded = MILLISECOND if 1000 % picture.time.denominator == 0 else 0
+        if picture.time + rounded >= due:
+            due = max(due + step, picture.time + step / 2)
+            yield picture
 
 
 def resized(image: np.ndarray, short_side: int) -> np.ndarray:

@@ -7,11 +7,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from pretrain.errors import InputError
 from vidtrack.files import write_json
 from vidtrack.learn.training_set import TrainingSet
 
 RECORD = "videos.json"
+_ALIKE = 3  # gray levels by which two versions of a decoder may differ
 
 
 def require_listed(out: Path, listed: Sequence[str], finished: bool) -> None:
@@ -50,6 +54,7 @@ def require_same(out: Path, listed: Sequence[str], footage: TrainingSet, resumed
         InputError: these were others.
     """
     learned = [[name, *video.shape] for name, video in zip(footage.names, footage.videos, strict=True)]
+    looks = [_look(video) for video in footage.videos]
     before = _read(out) if resumed else None
     if before is not None and before["learned"] != learned:
         then, now = ({name for name, *_ in videos} for videos in (before["learned"], learned))
@@ -59,7 +64,18 @@ def require_same(out: Path, listed: Sequence[str], footage: TrainingSet, resumed
             raise _others(out, f"{min(now - then)} is new", now - then)
         changed = [one for one in learned if one not in before["learned"]] or learned
         raise _others(out, f"{changed[0][0]} has other frames", {name for name, *_ in changed})
-    write_json(out / RECORD, {"listed": list(listed), "learned": learned})
+    if before is not None and "looks" in before:  # older runs have none
+        pairs = zip(footage.names, looks, before["looks"], strict=True)
+        other = {name for name, now, then in pairs if np.abs(np.subtract(now, then)).max() > _ALIKE}
+        if other:
+            raise _others(out, f"{min(other)} shows something else", other)
+    write_json(out / RECORD, {"listed": list(listed), "learned": learned, "looks": looks})
+
+
+def _look(video: np.ndarray) -> list[int]:
+    """Mean brightness of 4x4 parts of the frame in the middle of a video `[T, H, W, 3]`, 0..255."""
+    gray = cv2.cvtColor(np.asarray(video[len(video) // 2]), cv2.COLOR_RGB2GRAY)
+    return [int(value) for value in cv2.resize(gray, (4, 4), interpolation=cv2.INTER_AREA).ravel()]
 
 
 def _others(out: Path, what: str, names: Collection[str]) -> InputError:

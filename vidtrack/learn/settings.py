@@ -28,14 +28,16 @@ class Data(Config):
     """Which frames are learned from.
 
     Videos are decoded once to frames of `short_side` pixels at `rate` frames per second, at most
-    `cache_gb` in all. If the folder holds a `clips.csv` with the columns `file` and `split`, only files
-    of `split` are used (null: all), and with `licences` only those whose column `licence` is one of these.
+    `cache_gb` for one run. They are kept in the folder `cache` for others (and stay there when its settings
+    change: it is yours to empty); without it in that of the run until it is finished. If the folder of videos
+    holds a `clips.csv` with the columns `file` and `split`, only files of `split` are used (null: all), and
+    with `licences` only those whose column `licence` is one of these.
     `index` says which shots of them.
     """
 
-    short_side: int = 160
-    rate: float = 6.0
-    cache_gb: float = 8.0
+    short_side: int = Field(default=160, ge=8)
+    rate: float = Field(default=6.0, gt=0)
+    cache_gb: float = Field(default=8.0, gt=0)
     cache: str | None = None
     split: str | None = SPLIT
     licences: tuple[str, ...] | None = None

@@ -29,7 +29,7 @@ from vidtrack.learn.index.threads import GoesOn, in_threads
 from vidtrack.video import probe
 from vidtrack.video.container import VIDEO_SUFFIXES
 
-FORMAT = 1  # of the cache; counted up when the same settings give other images
+FORMAT = 2  # of the cache; counted up when the same settings give other images
 LEAST_RATE = 0.001  # frames per second
 SLACK = 1.05  # room for a video that is longer than its container says
 

@@ -34,6 +34,7 @@ from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
 
 REPORT = "report.html"
+FRAMES = "frames"  # decoded, where data.cache names no other folder
 Finish = Callable[[VideoColorizer, ClipSet | None], None]
 
 
@@ -102,13 +103,12 @@ def train(
         settings = config.optimizer
         products = (TRACKER, REPORT, *PRODUCTS)
         first = first_alone(lambda: look_or_begin(out, config, overwrite, products))
-        frames = Path(config.data.cache) if config.data.cache else out / "frames"
+        frames = Path(config.data.cache) if config.data.cache else out / FRAMES
         finished = first >= settings.steps and (out / TRACKER).is_file()
         if first:
             first_alone(lambda: require_listed(out, listed, finished))
         if finished:
-            if not config.data.cache:
-                shutil.rmtree(frames, ignore_errors=True)
+            _clear(out, frames, config)
             if announce is not None and rank() == 0:
                 announce(f"{out} was finished before: nothing more is learned (--overwrite begins anew)")
             return TrainResult(out, first, done=True, interrupted=False, skipped=[])
@@ -129,7 +129,7 @@ def train(
             check = Validator(out, config.validation, module.best(), footage.clips, save, validated)
         rest = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - began) / 60)
         callback = RunCallback(out, config.engine, settings.batch, rest, report, check)
-        data_set = ClipDataset(footage.videos, config.clips)
+        data_set = ClipDataset(footage.videos, config.clips, footage.shots)
         first = fit(module, data_set, collate, settings, config.engine, config.seed, callback, where, first)
         interrupted = callback.interrupted.is_set()
         done = first >= settings.steps and not interrupted
@@ -142,9 +142,15 @@ def train(
         if rank() == 0 and done:
             with held_back():
                 save(out / TRACKER, first)
-                if not config.data.cache:
-                    shutil.rmtree(frames, ignore_errors=True)
+                _clear(out, frames, config)
     return TrainResult(out, first, done, interrupted, footage.skipped)
+
+
+def _clear(out: Path, frames: Path, config: TrackConfig) -> None:
+    """Remove the decoded frames in the folder of a run, unless the user keeps them just there."""
+    own = out / FRAMES
+    if not config.data.cache or own.resolve() not in (frames.resolve(), *frames.resolve().parents):
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def _saver(
@@ -179,5 +185,3 @@ def _check(config: TrackConfig, stride: int) -> None:
         raise InputError(
             f"lab.detail={config.lab.detail} must divide the {stride} pixels of a cell: set lab.detail=1."
         )
-    if config.clips.frames < 2:
-        raise InputError("clips.frames must be at least 2: learning compares frames of a clip.")

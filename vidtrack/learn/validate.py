@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pretrain.config import Config
+from pretrain.log import append
 from vidtrack.learn.cycle_accuracy import CycleAccuracy, cycle_accuracy
 from vidtrack.learn.held_out import ClipSet, HeldOut
 from vidtrack.model.colorizer import VideoColorizer
@@ -146,8 +147,7 @@ class Validator:
             self.save(self.out / BEST, step)
         self.known.add(step)
         record["seconds"] = time.monotonic() - began
-        with (self.out / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append(self.out, record, LOG)
         if self.report is not None:
             self.report(record)
 
