@@ -42,9 +42,9 @@ def run(*arguments: object) -> int:
 def test_it_writes_everything(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("video.mp4", "--reference", "ref0.png", "--tracker", "lab") == 0
     told = capsys.readouterr()
-    assert "video_vidtrack: 8 frames" in told.out and not told.err
+    assert "video_colorized: 8 frames" in told.out and not told.err
     assert re.search(r"colorized \d+\.\d dB, copy \d+\.\d dB, gray \d+\.\d dB", told.out)
-    out = clip / "video_vidtrack"
+    out = clip / "video_colorized"
     assert sorted(p.name for p in out.iterdir()) == ["colorized.mp4", "report.json"]
     report = json.loads((out / "report.json").read_text())
     assert report["frame_count"] == 8 and set(report["psnr_ab"]) == {"colorized", "copy", "gray"}
@@ -87,7 +87,7 @@ def test_the_sound_is_kept(clip: Path) -> None:
             output.mux(sound.encode(frame))
         output.mux(sound.encode(None))
     assert run("sound.mp4", "--reference", "ref0.png", "--tracker", "lab", "--quiet") == 0
-    with VideoReader(clip / "sound_vidtrack" / "colorized.mp4") as reader:
+    with VideoReader(clip / "sound_colorized" / "colorized.mp4") as reader:
         assert reader.info.has_audio and len(list(reader)) == 8
 
 
@@ -97,7 +97,7 @@ def test_gray_video_has_no_scores(clip: Path, capsys: pytest.CaptureFixture[str]
             writer.write(picture(t).mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, 2))
     assert run("gray.mp4", "--reference", "ref0.png", "--tracker", "lab") == 0
     assert "dB" not in capsys.readouterr().out
-    last = read_frame(clip / "gray_vidtrack" / "colorized.mp4", 7).image.astype(int)
+    last = read_frame(clip / "gray_colorized" / "colorized.mp4", 7).image.astype(int)
     assert (
         last[32, 52, 0] > last[32, 52, 2] + 60 and np.ptp(last[32, 12]) < 20
     )  # orange moved with its square

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -17,7 +18,7 @@ from pretrain.errors import InputError
 from vidtrack.ahead import Embed, EmbedAhead
 from vidtrack.geometry import working_size
 from vidtrack.given import Direction, check_frames, check_layouts, unreached
-from vidtrack.labels import Boxes
+from vidtrack.labels import Boxes, Maps
 from vidtrack.propagate.masks import MaskCarrier
 from vidtrack.session import Result, Session, check_annotation
 from vidtrack.tolerance import OnError, Tolerance
@@ -113,7 +114,8 @@ class Passes:
             for labels in self._annotations.values()
             for number in (labels.ids if isinstance(labels, Boxes) else getattr(labels, "objects", ()))
         }
-        session.begin(kind, sorted(objects))
+        first = next(iter(self._annotations.values()))
+        session.begin(kind, sorted(objects), first.values.shape[-1] if isinstance(first, Maps) else 1)
         return session
 
     def __enter__(self) -> Self:
@@ -336,4 +338,10 @@ class _Laid:
         with np.load(path) as file:
             carried = self.session.carrier.unpack(dict(file))
         path.unlink()
-        return carried
+        return carried if self.session.embedder is None else moved(carried, self.session.embedder.device)
+
+
+def moved(carried: Any, device: torch.device) -> Any:
+    """What a carrier carried, with its tensors on a device."""
+    tensors = {key: value for key, value in vars(carried).items() if isinstance(value, torch.Tensor)}
+    return replace(carried, **{key: value.to(device) for key, value in tensors.items()})

@@ -126,11 +126,11 @@ class Session:
             labels, confidence = self.read(self.carry(self._index, embedding, frame, region), frame)
         return Result(self._index, time, labels, confidence, damaged, frame, name or f"{self._index:05d}")
 
-    def begin(self, kind: type[Any], objects: Iterable[int] = ()) -> None:
-        """Choose the carrier of a kind of label; does nothing once it is chosen."""
+    def begin(self, kind: type[Any], objects: Iterable[int] = (), channels: int = 1) -> None:
+        """Choose the carrier of a kind of label, see `make_carrier`; does nothing once it is chosen."""
         if self.carrier is None:
             stride = VideoColorizer.stride if self.embedder is None else self.embedder.stride
-            carrier = make_carrier(kind, self.settings, stride, objects)
+            carrier = make_carrier(kind, self.settings, stride, objects, channels)
             self.carrier = CopyCarrier(carrier) if self.embedder is None else carrier
             self.kind = kind
 
@@ -178,9 +178,17 @@ class Session:
 
 
 def make_carrier(
-    kind: type[Any], settings: Propagation, stride: int, objects: Iterable[int] = ()
+    kind: type[Any], settings: Propagation, stride: int, objects: Iterable[int] = (), channels: int = 1
 ) -> Carrier[Any, Any]:
     """The carrier of a kind of label.
+
+    Args:
+        kind: of label.
+        settings: see `Propagation`.
+        stride: working pixels per cell.
+        objects: ids of masks or boxes that are known from the start, in all frames; without them those of the
+            latest annotation count.
+        channels: of maps, for frames that no annotation reaches.
 
     Raises:
         InputError: no kind of label, or one that a preset doesn't know.
@@ -189,7 +197,7 @@ def make_carrier(
     makers: dict[type[Any], Callable[[], Carrier[Any, Any]]] = {
         Masks: lambda: MaskCarrier(settings, stride, known),
         Boxes: lambda: BoxCarrier(settings, stride, known),
-        Maps: lambda: MapCarrier(settings, stride),
+        Maps: lambda: MapCarrier(settings, stride, channels),
         Keypoints: lambda: PointCarrier(settings, stride),
     }
     if kind not in makers:
@@ -235,6 +243,12 @@ def check_annotation(annotation: object, frame: tuple[int, ...], kind: type[Any]
             f"the {name} has {size[1]} x {size[0]} pixels and the frame {width} x {height}: "
             f"give a {name} of the frame's size."
         )
+    if isinstance(annotation, Keypoints) and annotation.labelled.any():
+        given = annotation.xy[annotation.labelled]  # [N, 2]
+        if not ((given >= -0.5) & (given < (width - 0.5, height - 0.5))).all(axis=-1).any():
+            raise InputError(
+                f"no keypoint is inside of the frame's {width} x {height} pixels: give (x, y) in pixels."
+            )
 
 
 def _size(frame: np.ndarray) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pretrain.catalogue import FILE as OF_PRETRAIN
@@ -99,6 +100,8 @@ class Tracker:
         for value in (annotations, masks):
             if value is not None and not isinstance(value, Mapping):
                 raise InputError("give annotations by frame number: {0: Masks.load('first.png')}.")
+        if twice := set(annotations or {}) & set(masks or {}):
+            raise InputError(f"frame {min(twice)} has annotations and masks: give it one of the two.")
         given = {**(annotations or {}), **(masks or {})}
         with self.passes(source, given, direction, start, end, on_error=on_error) as passes:
             for result in passes:
@@ -120,14 +123,21 @@ class Tracker:
                 f"a video is a path, not {type(source).__name__}: frames in memory go through "
                 "session(), one by one."
             )
-        given = dict(annotations)
+        given: dict[Any, Any] = {
+            int(number) if isinstance(number, np.integer) else number: labels
+            for number, labels in annotations.items()
+        }
         if any(isinstance(value, (str, Path)) for value in given.values()):
             info = probe(source) if isinstance(source, (str, Path)) else source.info
             size = (info.height, info.width)
             given = {
-                number: Masks.load(value, size=size) if isinstance(value, (str, Path)) else value
+                number: Masks.load(value, size=size, empty=len(given) > 1)
+                if isinstance(value, (str, Path))
+                else value
                 for number, value in given.items()
             }
+            if all(isinstance(value, Masks) and not value.objects for value in given.values()):
+                raise InputError("the masks have no object: mark at least one pixel in one of them.")
         for value in given.values():
             if not isinstance(value, KINDS):
                 raise InputError(
@@ -135,8 +145,15 @@ class Tracker:
                     f"{type(value).__name__}."
                 )
         if all(isinstance(n, int) and isinstance(value, Masks) for n, value in given.items()):
-            given = dict(agree(given))  # type: ignore[arg-type]
-        return Passes(self.session, source, given, direction, start, end, **options)
+            given = dict(agree(given))
+        passes = Passes(self.session, source, given, direction, start, end, **options)
+        passes.warnings += [
+            sentence
+            for number, value in annotations.items()
+            if isinstance(value, (str, Path))
+            for sentence in given[int(number)].warnings
+        ]
+        return passes
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the result, as JSON values."""

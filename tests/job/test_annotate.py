@@ -57,6 +57,8 @@ def test_frames_of_masks(texts: list[str], start: int, end: int | None, frames: 
         ({"mask": ("m.png", "m.png")}, "for frame 0: say for which"),
         ({"mask": ("all", "7=m.png")}, "for frame 7"),
         ({"mask": ("3=",)}, "3="),
+        ({"mask": ("IMG=m.png",)}, "--mask IMG=m.png names no file of a frame: give the frame's number"),
+        ({"mask": ("m.png", "nowhere.png")}, "nowhere.png doesn't exist"),
         ({"mask": ("all",), "box": ("1,2,3,4",)}, "not --mask and --box"),
         ({"array": ("a.npy", "3=b.npy")}, "different numbers of channels"),
         ({"point": ("nan,3",)}, "not x,y"),
@@ -115,6 +117,14 @@ def test_masks_of_named_pictures(folder: Path) -> None:
         read_annotations(
             LabelOptions(mask=(placed(folder, "img_10.png", "7.png"),)), SIZE, video=folder / "named"
         )
+
+
+@pytest.mark.parametrize("frame", ["img_10", "img_10.png", "1"])
+def test_a_frame_may_be_told_by_its_picture(frame: str, folder: Path) -> None:
+    for name in ("img_6.png", "img_10.png"):
+        save_png(folder / "named" / name, np.zeros((*SIZE, 3), np.uint8))
+    given = read_annotations(LabelOptions(mask=(f"{frame}=m.png",)), SIZE, video=folder / "named")
+    assert list(given.labels) == [1]
 
 
 def test_a_mask_named_like_a_later_picture(folder: Path, pictures: Path) -> None:

@@ -120,6 +120,13 @@ def test_csv_in_any_order(tmp_path: Path) -> None:
     assert frames[7].confidence.tolist() == [[1, 1], [1, 0]]
 
 
+def test_csv_of_a_spreadsheet_that_writes_decimal_commas(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text('\ufeffFrame;Keypoint;X;Y\r\n0;"nose, left";12,5;-3,25\r\n0;tail;7;8\r\n')
+    points = Keypoints.load(tmp_path / "p.csv")[0]
+    assert points.names == ("nose, left", "tail")
+    assert points.xy.tolist() == [[[12.5, -3.25], [7, 8]]]
+
+
 def test_csv_without_the_optional_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("frame,keypoint,x,y\n0,a,1,2\n0,b,nan,\n")
     keypoints = Keypoints.load(tmp_path / "a.csv")[0]
@@ -140,7 +147,7 @@ HEADER = "frame,instance,keypoint,x,y,visible"
         ("frame,keypoint,x\n0,a,1", "line 1 lacks the column 'y'"),
         ("frame,keypoint,x,y,z\n", "line 1 has the unknown column 'z'"),
         ("frame,keypoint,x,y,X\n", "the column 'x' twice"),
-        ("frame;keypoint;x;y\n", "unknown column 'frame;keypoint;x;y'"),
+        ("frame;keypoint;x;z\n", "line 1 has the unknown column 'z'"),
         (f"{HEADER}\n0,0,a,1,2,1\n\n0,0,b,1,2", "line 4 has 5 values for 6 columns"),
         (f"{HEADER}\n0,0,a,1,two,1", "line 2: y is 'two'"),
         (f"{HEADER}\n0,0,a,1,inf,1", "line 2: y is 'inf'"),

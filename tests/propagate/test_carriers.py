@@ -228,6 +228,21 @@ def test_a_box_smaller_than_a_cell_stays(side: int, center: tuple[int, int]) -> 
     assert found.confidence[0] > 0.5
 
 
+def test_a_tiny_box_that_only_the_later_annotation_has_is_read_where_both_passes_join() -> None:
+    first = Boxes.from_xyxy([(LEFT, TOP, RIGHT, BOTTOM)])
+    both = Boxes.from_xyxy([(LEFT, TOP, RIGHT, BOTTOM), (101, 81, 103, 83)])
+    number = both.ids[1]
+    forward, backward = (make_carrier(Boxes, SETTINGS, STRIDE, both.ids) for _ in range(2))
+    forward.annotate(0, scene(), FRAME, first)
+    forward.look_ahead(4, scene(), FRAME, both)
+    backward.annotate(4, scene(), FRAME, both)
+    behind, ahead = (carrier.step(2, scene(), IMAGE) for carrier in (forward, backward))
+    alone, joined = backward.read(ahead, IMAGE), forward.read(forward.fuse(behind, ahead, 0.5), IMAGE)
+    np.testing.assert_allclose(joined[0].xyxy[1], alone[0].xyxy[1], atol=1)
+    assert np.isfinite(joined[0].xyxy).all()
+    assert number in joined[1] and number not in forward.read(behind, IMAGE)[1]
+
+
 def test_a_box_reaches_the_edge_of_a_frame_that_ends_within_a_cell() -> None:
     carrier: Any = make_carrier(Boxes, SETTINGS, STRIDE)
     frame = (HEIGHT - 7, WIDTH - 7)

@@ -33,7 +33,9 @@ def colorize(
         int, typer.Option(min=0, help="First frame; a reference without a frame number belongs to it.")
     ] = 0,
     end: Annotated[int | None, typer.Option(min=1, help="Frame after the last. [all]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder. [<video or first photo>_vidtrack]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Output folder. [<video or first photo>_colorized]")
+    ] = None,
     tracker: TrackerName = "default",
     topk: Annotated[int, typer.Option(help="Pointers per cell: few of them keep colours vivid.")] = 2,
     refine: Annotated[
@@ -59,7 +61,7 @@ def colorize(
 
         if max_pixels is not None:
             set_max_pixels(max_pixels)
-        target = out or default_out(inputs[0])
+        target = out or default_out(inputs[0], "colorized")
         if backbone is not None:
             _no_video_options(call)
             from vidtrack.photo import colour_photos, summary

@@ -27,7 +27,7 @@ MORE = 260  # bytes that each further array needs
 FIXED = 60e6
 PER_PIXEL = 240.0  # of the frames: decoded ones on their way, and the encoder of the overlay
 PER_WORKING_PIXEL = 380.0  # of the size at which embeddings are computed: the network's activations
-PER_OBJECT = 6e6
+PER_OBJECT = 9.0  # bytes of a working pixel
 KEY = 2 * (256 + 16)  # of a cell that is remembered, see `vidtrack.pointers.keys`
 STEPS, SECONDS = 4, 1.0  # frames, and time that they took, from which the rest is estimated
 
@@ -79,7 +79,7 @@ def memory_bound_mb(
     key = (cells(working[0], embedder.stride) + border) * (cells(working[1], embedder.stride) + border) * KEY
     annotated = 4 if settings.annotated else 2  # behind and ahead, and each with its objects moved
     frames = (context or max(settings.context)) + annotated
-    more = FIXED + PER_PIXEL * size[0] * size[1] + PER_OBJECT * objects
+    more = FIXED + PER_PIXEL * size[0] * size[1] + PER_OBJECT * objects * working[0] * working[1]
     more += (key * frames + PER_WORKING_PIXEL * working[0] * working[1]) * (2 if both else 1)
     return now + more / 1e6
 

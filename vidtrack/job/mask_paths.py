@@ -45,7 +45,7 @@ def by_frame(
             more, told = _in_folder(Path(text), start, end, frames)
             warnings += told
         else:
-            more = _named(text, start)
+            more = _named(option, text, start, frames)
             ((number, path),) = more.items()
             if number == start and path == Path(text) and frames.get(path.stem, start) != start:
                 own = frames[path.stem]
@@ -151,11 +151,19 @@ def _is(stem: str, number: int) -> bool:
     return _is_number(stem) and int(stem) == number
 
 
-def _named(text: str, start: int) -> dict[int, Path]:
-    """Frame number -> path, from `FRAME=PATH` or `PATH`."""
-    named = re.fullmatch(r"([0-9]{1,9})=(.+)", text, re.DOTALL)
-    number, path = (int(named[1]), named[2]) if named and not os.path.exists(text) else (start, text)
-    return {number: Path(path)}
+def _named(option: str, text: str, start: int, frames: Mapping[str, int]) -> dict[int, Path]:
+    """Frame number -> path, from `FRAME=PATH` or `PATH`; a picture's name is a frame, too."""
+    frame, found, path = text.partition("=")
+    if not found or os.path.exists(text):
+        return {start: Path(text)}
+    if path and re.fullmatch(r"[0-9]{1,9}", frame):
+        return {int(frame): Path(path)}
+    if path and (name := frame if frame in frames else Path(frame).stem) in frames:
+        return {frames[name]: Path(path)}
+    raise InputError(
+        f"--{option} {text} names no file of a frame: give the frame's number and the path, as in "
+        f"--{option} 120={path or 'FILE'}."
+    )
 
 
 def numbered(texts: Iterable[str], start: int) -> dict[int, list[str]]:
@@ -170,6 +178,9 @@ def numbered(texts: Iterable[str], start: int) -> dict[int, list[str]]:
 def _merge(option: str, paths: dict[int, Path], more: Mapping[int, Path]) -> None:
     for number, path in more.items():
         if number in paths:
+            for one in (paths[number], path):
+                if not os.path.exists(one):
+                    raise InputError(f"{one} doesn't exist: give the path of a mask or an array.")
             raise InputError(
                 f"--{option} names {paths[number]} and {path} for frame {number}: say for which frame each "
                 f"is, as in --{option} 120={path}."

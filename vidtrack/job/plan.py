@@ -36,6 +36,6 @@ class Plan:
     cache_bytes: int = 0
 
 
-def default_out(video: Path) -> Path:
-    """`<stem>_vidtrack` in the current folder."""
-    return Path(f"{video.absolute().stem if video.suffix else video.absolute().name}_vidtrack")
+def default_out(video: Path, suffix: str = "vidtrack") -> Path:
+    """`<stem>_<suffix>` in the current folder."""
+    return Path(f"{video.absolute().stem if video.suffix else video.absolute().name}_{suffix}")

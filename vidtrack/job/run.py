@@ -211,6 +211,8 @@ class _Run:
         """See `make_manifest`."""
         plan, labels = self.plan, self.given.labels
         soft = "npz" in plan.saves
+        if soft and self.tracker.embedder is None:
+            raise InputError("--save npz has probabilities, and --tracker copy makes none: leave it out.")
         return make_manifest(
             video, self.tracker, labels, plan.direction, plan.start, plan.end, soft, plan.on_error
         )

@@ -108,7 +108,7 @@ def _rgb(color: np.ndarray) -> tuple[int, int, int]:
 def _too_many(where: str, count: int) -> InputError:
     return InputError(
         f"{where} has {count} colours, and each would be an object, but at most 254 fit: give each object one"
-        " flat colour and save as PNG."
+        " flat colour, on black or transparent and not over the picture, and save as PNG."
     )
 
 

@@ -39,8 +39,16 @@ class Masks:
 
     def __post_init__(self) -> None:
         """Check shapes and types here, so that nothing downstream needs to."""
-        if self.ids.ndim != 2 or self.ids.dtype != np.uint8:
-            raise ValueError(f"ids must be uint8 [H, W], not {self.ids.dtype} {list(self.ids.shape)}")
+        if not isinstance(self.ids, np.ndarray) or self.ids.ndim != 2 or self.ids.dtype.kind not in "biu":
+            shape = list(getattr(self.ids, "shape", ()))
+            kind = getattr(self.ids, "dtype", type(self.ids).__name__)
+            raise InputError(f"ids must be whole numbers [H, W], not {kind} {shape}.")
+        if self.ids.size and not (self.ids.min() >= 0 and self.ids.max() <= MAX_OBJECTS):
+            raise InputError(
+                f"ids must be 0 (background) to {MAX_OBJECTS}, not {self.ids.min()} to {self.ids.max()}: "
+                "divide a mask of 0 and 255 by 255."
+            )
+        self.ids = self.ids.astype(np.uint8, copy=False)
         if self.void is not None and (self.void.dtype != np.bool_ or self.void.shape != self.ids.shape):
             raise ValueError(f"void must be bool {list(self.ids.shape)}, like ids")
 

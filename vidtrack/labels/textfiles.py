@@ -53,6 +53,9 @@ def head(path: Path, kinds: str) -> bytes:
 def read_rows(path: Path, kinds: str) -> list[Row]:
     """The lines of a text table that aren't blank, split at commas; at white space where there is no comma.
 
+    Where the first line has more semicolons than commas, they part the values, and a comma may be the point
+    of a number.
+
     Args:
         path: the file, UTF-8.
         kinds: see `head`.
@@ -67,10 +70,14 @@ def read_rows(path: Path, kinds: str) -> list[Row]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save it as CSV in UTF-8.") from error
     rows = []
-    reader = csv.reader(io.StringIO(text, newline=""))
+    first = text.lstrip().partition("\n")[0]
+    semicolons = first.count(";") > first.count(",")  # as spreadsheets save where 1,5 is a number
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if semicolons else ",")
     try:
         for cells in reader:
-            if len(cells) == 1:
+            if semicolons:
+                cells = [re.sub(r"^(\s*-?[0-9]+),([0-9]+\s*)$", r"\1.\2", cell) for cell in cells]
+            elif len(cells) == 1:
                 cells = cells[0].split()
             if any(cell.strip() for cell in cells):
                 rows.append(Row(f"{path}, line {reader.line_num}", [cell.strip() for cell in cells]))

@@ -34,6 +34,7 @@ class BoxCarrier(Carrier[Boxes, Carried]):
 
     def __init__(self, settings: Propagation, stride: int, objects: Iterable[int] = ()) -> None:
         self.settings, self.stride = settings, stride
+        self._known = list(objects)
         self.objects = list(objects)
         self._behind: frozenset[int] = frozenset()  # the objects that the annotation behind has
         self.fine = FINE if stride % FINE == 0 else 1
@@ -42,24 +43,33 @@ class BoxCarrier(Carrier[Boxes, Carried]):
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
         """A box without place (nan) is not in the frame."""
-        self.objects += [number for number in labels.ids if number not in self.objects]
-        self._behind = frozenset(n for n, there in zip(labels.ids, labels.labelled, strict=True) if there)
-        maps = self._cells(labels, frame, embedding)
-        most = maps[..., 1:].amax(dim=(0, 1)) if self.objects else maps.new_zeros(0)
-        self._most = dict(zip(self.objects, most.tolist(), strict=True))
+        self.objects = [*self._known, *(number for number in labels.ids if number not in self._known)]
+        self._behind = _there(labels)
+        maps = self._cells(labels, frame, embedding, self._behind)
+        self._most = self._measured(maps)
         self._propagator.annotate(index, embedding, maps)
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Boxes) -> None:
         """Boxes of objects that the annotation behind lacks do not count: they appear with theirs."""
-        self._propagator.look_ahead(index, embedding, self._cells(labels, frame, embedding))
+        self._propagator.look_ahead(index, embedding, self._cells(labels, frame, embedding, self._behind))
+        later = self._measured(self._cells(labels, frame, embedding, _there(labels)))
+        # Joined with a pass from there, such an object is read by this carrier.
+        self._most |= {number: most for number, most in later.items() if not self._most.get(number)}
 
-    def _cells(self, boxes: Boxes, frame: tuple[int, int], embedding: Tensor) -> Tensor:
-        """How much of each place each box covers, `[fine * h, fine * w, 1 + objects]`."""
+    def _measured(self, maps: Tensor) -> dict[int, float]:
+        """The most that a place has of each object's label."""
+        most = maps[..., 1:].amax(dim=(0, 1)) if self.objects else maps.new_zeros(0)
+        return dict(zip(self.objects, most.tolist(), strict=True))
+
+    def _cells(
+        self, boxes: Boxes, frame: tuple[int, int], embedding: Tensor, among: frozenset[int]
+    ) -> Tensor:
+        """How much of each place each box of `among` covers, `[fine * h, fine * w, 1 + objects]`."""
         size, stride = working_size(*frame, self.settings.size), self.stride / self.fine
         grid = [self.fine * n for n in embedding.shape[:2]]
         maps = torch.zeros(1 + len(self.objects), *grid)
         for number, box, there in zip(boxes.ids, boxes.xyxy.tolist(), boxes.labelled, strict=True):
-            if there and number in self._behind:
+            if there and number in among and number in self.objects:
                 down, across = (
                     _cover(box[first], box[first + 2], frame[axis], size[axis] / stride, grid[axis])
                     for axis, first in ((0, 1), (1, 0))
@@ -120,6 +130,10 @@ class BoxCarrier(Carrier[Boxes, Carried]):
     def given(self, labels: Boxes) -> Confidence:
         """1 for each box that is there."""
         return {n: 1.0 for n, there in zip(labels.ids, labels.labelled, strict=True) if there}
+
+
+def _there(boxes: Boxes) -> frozenset[int]:
+    return frozenset(number for number, there in zip(boxes.ids, boxes.labelled, strict=True) if there)
 
 
 def _cover(begin: float, end: float, length: int, places: float, grid: int) -> Tensor:

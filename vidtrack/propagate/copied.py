@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class CopyCarrier(Carrier[Any, Any]):
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Any) -> None:
         """From now on these labels."""
-        self._labels = labels
+        self._labels = copy.deepcopy(labels)
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Any) -> None:
         """Copies come from behind only."""
@@ -34,7 +35,7 @@ class CopyCarrier(Carrier[Any, Any]):
 
     def read(self, carried: Any, image: np.ndarray) -> tuple[Any, Confidence]:
         """What was carried, sure of it."""
-        return carried, self._like.given(carried)
+        return copy.deepcopy(carried), self._like.given(carried)
 
     def fuse(self, earlier: Any, later: Any, share: float) -> Any:
         """The nearer one."""

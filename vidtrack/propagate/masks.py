@@ -39,8 +39,10 @@ class MaskCarrier(Carrier[Masks, Carried]):
 
     def __init__(self, settings: Propagation, stride: int, objects: Iterable[int] = ()) -> None:
         self.settings, self.stride = settings, stride
+        self._known = list(objects)
         self.objects = list(objects)
         self.latest: Masks | None = None
+        self.ahead: Masks | None = None
         self.confidence = MaskConfidence()
         self.fine = FINE if stride % FINE == 0 and settings.preset is None else 1
         self._propagator = Propagator(
@@ -49,8 +51,8 @@ class MaskCarrier(Carrier[Masks, Carried]):
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """An object that the annotation lacks is not in its frame."""
-        self.objects += [number for number in labels.objects if number not in self.objects]
-        self.latest = labels
+        self.latest, self.ahead = labels, None
+        self.objects = [*self._known, *(number for number in labels.objects if number not in self._known)]
         maps = self._maps(labels, embedding)
         self._propagator.annotate(index, embedding, maps)
         self.confidence.annotate(embedding, coarse(maps, self.fine))
@@ -58,6 +60,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """Objects that the annotation behind lacks count as background there: they appear with theirs."""
         assert self.latest is not None
+        self.ahead = labels
         known = np.isin(labels.ids, self.latest.objects)
         before = Masks(np.where(known, labels.ids, 0).astype(np.uint8), void=labels.void)
         maps = self._maps(before, embedding)
@@ -107,9 +110,14 @@ class MaskCarrier(Carrier[Masks, Carried]):
         seen = torch.from_numpy(image).to(labels.device) if self.settings.refine else None
         channel, probability = winners(labels, size, stride, (height, width), seen, self.settings.foreground)
         ids = np.array([0, *self.objects], np.uint8)[channel.numpy()]
-        known = self.latest
-        masks = Masks(ids, names=known.names, colors=known.colors) if known else Masks(ids)
-        return masks, {self.objects[k - 1]: value for k, value in probability.items()}
+        return self.named(ids), {self.objects[k - 1]: value for k, value in probability.items()}
+
+    def named(self, ids: np.ndarray) -> Masks:
+        """Masks with the names and colours that the annotations around give to objects."""
+        around = [masks for masks in (self.ahead, self.latest) if masks is not None]  # the latter counts more
+        names = {number: name for masks in around for number, name in masks.names.items()}
+        colors = {number: color for masks in around for number, color in masks.colors.items()}
+        return Masks(ids, names=names, colors=colors)
 
     def soft(self, carried: Carried, size: tuple[int, int]) -> tuple[Tensor, int]:
         """The label map on the grid of a frame of working size `size`, and its working pixels per label."""

@@ -114,7 +114,7 @@ class PointCarrier(Carrier[Keypoints, CarriedPoints]):
         xy = rescale_points(cell_to_pixel(carried.xy, self.stride), size, frame)
         shape = self._latest.xy.shape[:2]
         confidence = carried.confidence.reshape(shape).cpu().numpy().astype(np.float32)
-        known = np.isfinite(self._latest.xy).all(axis=-1)
+        known = np.isfinite(carried.xy.cpu().numpy()).all(axis=-1).reshape(shape)  # by one pass at least
         points = replace(
             self._latest,
             xy=xy.reshape(*shape, 2).cpu().numpy().astype(np.float32),
@@ -199,7 +199,10 @@ def peaks(maps: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.arange(n, device=maps.device, dtype=torch.float32) for n in (height, width))
     far_y = ((rows - before[:, 1:]) / STEADY) ** 2  # [N, h]
     far_x = ((columns - before[:, :1]) / STEADY) ** 2  # [N, w]
-    weighed = heat * torch.exp(-(far_y[:, :, None] + far_x[:, None]) / 2).nan_to_num(0)
+    far = far_y[:, :, None] + far_x[:, None]  # [N, h, w]
+    # In proportion to the nearest place with heat: far from all of it every weight would vanish.
+    nearest = far.masked_fill(heat == 0, torch.inf).amin(dim=(1, 2), keepdim=True)
+    weighed = heat * torch.exp((nearest - far) / 2).nan_to_num(0, posinf=0)
     strongest = F.avg_pool2d(weighed[None], 3, stride=1, padding=1)[0].flatten(1).argmax(dim=1)  # [N]
     y, x = strongest // width, strongest % width
     near_y, near_x = (rows - y[:, None]).abs(), (columns - x[:, None]).abs()  # [N, h], [N, w]

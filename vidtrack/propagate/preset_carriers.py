@@ -38,15 +38,16 @@ class PresetMaskCarrier(MaskCarrier):
 
     def annotate(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
         """Start anew from an annotated frame; void pixels are background, as in the papers' code."""
-        self.objects += [number for number in labels.objects if number not in self.objects]
-        self.latest = labels
+        self.latest, self.ahead = labels, None
+        self.objects = [*self._known, *(number for number in labels.objects if number not in self._known)]
         assert self.settings.preset is not None
         size = working_size(*frame, self.settings.size)
         maps = to_label_map(self.settings.preset, labels.ids, self.objects, size, self.stride)
         self._preset.annotate(index, embedding, maps.to(embedding.device))
 
     def look_ahead(self, index: int, embedding: Tensor, frame: tuple[int, int], labels: Masks) -> None:
-        """Nothing: the papers look back only."""
+        """Only the names: the papers look back."""
+        self.ahead = labels
 
     def region(self, later: int = 0) -> None:
         """All cells: the papers leave nothing out."""
@@ -63,9 +64,7 @@ class PresetMaskCarrier(MaskCarrier):
         size = working_size(*frame, self.settings.size)
         channel, confidence = read_out(self.settings.preset, carried.labels, size, self.stride, frame)
         ids = np.array([0, *self.objects], np.uint8)[channel.cpu().numpy()]
-        known = self.latest
-        masks = Masks(ids, names=known.names, colors=known.colors) if known else Masks(ids)
-        return masks, {self.objects[k - 1]: value for k, value in confidence.items()}
+        return self.named(ids), {self.objects[k - 1]: value for k, value in confidence.items()}
 
 
 class PresetPointCarrier(PointCarrier):
