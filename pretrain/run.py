@@ -271,9 +271,9 @@ def _require_same_images(out: Path, images: ImageSet) -> None:
     path = out / "images.json"
     if not path.is_file():
         return
-    then, now = json.loads(path.read_text(encoding="utf-8")), _about(images)
-    looks = then.pop("looks", now["looks"])  # older runs have none
-    if then | {"looks": []} != now | {"looks": []} or _differ(looks, now["looks"]):
+    now = _about(images)
+    then = {"looks": now["looks"], **json.loads(path.read_text(encoding="utf-8"))}  # older runs have none
+    if then | {"looks": []} != now | {"looks": []} or _differ(then["looks"], now["looks"]):
         raise InputError(
             f"{out} was begun with other images than --data holds now: restore them, choose another --out, "
             "or add --overwrite to begin anew."

@@ -25,9 +25,7 @@ from vidtrack.video.container import VIDEO_SUFFIXES
 from vidtrack.video.frame import DEFAULT_RATE, Frame
 from vidtrack.video.images import SUFFIXES
 
-SEGMENT = (
-    32  # about so many frames in a row are kept together when a video is longer than its share of the cache
-)
+SEGMENT = 32  # about so many frames in a row are kept of a video that is longer than its share of the cache
 
 
 class NothingToLearn(InputError):

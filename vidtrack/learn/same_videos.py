@@ -64,7 +64,7 @@ def require_same(out: Path, listed: Sequence[str], footage: TrainingSet, resumed
             raise _others(out, f"{min(now - then)} is new", now - then)
         changed = [one for one in learned if one not in before["learned"]] or learned
         raise _others(out, f"{changed[0][0]} has other frames", {name for name, *_ in changed})
-    if before is not None and "looks" in before:  # older runs have none
+    if before is not None and len(before.get("looks", ())) == len(looks):  # older runs have none
         pairs = zip(footage.names, looks, before["looks"], strict=True)
         other = {name for name, now, then in pairs if np.abs(np.subtract(now, then)).max() > _ALIKE}
         if other:
