@@ -14,6 +14,7 @@ from PIL import Image
 
 from pretrain.errors import InputError
 from vidtrack.labels import Masks
+from vidtrack.labels.agree import agree
 from vidtrack.labels.masks import same_aspect
 from vidtrack.labels.palette import PALETTE, color
 
@@ -246,3 +247,25 @@ def test_a_video_frame_is_not_a_mask(data: Path, tmp_path: Path) -> None:
         image.save(tmp_path / "frame.png")
     with pytest.raises(InputError, match="colours, and each would be an object"):
         Masks.load(tmp_path / "frame.png")
+
+
+def test_objects_are_saved_in_their_colours(tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 2, 3, 4, 5]], np.uint8)
+    colors = {1: (255, 0, 0), 2: (0, 0, 0), 3: (255, 0, 0), 4: tuple(int(v) for v in PALETTE[5])}
+    Masks(ids, colors=colors).save(tmp_path / "mask.png")
+    assert Masks.load(tmp_path / "mask.png").ids.tolist() == ids.tolist()
+    shown = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))[0]
+    wanted = PALETTE[:6].copy()
+    wanted[1] = (255, 0, 0)  # black is the background's, red that of object 1, and 5 has a colour of its own
+    assert shown.tolist() == wanted.tolist()
+
+
+def test_a_result_that_lost_its_palette_is_known_by_its_colours(tmp_path: Path) -> None:
+    painted = np.zeros((9, 9, 3), np.uint8)
+    painted[:3], painted[5:] = (230, 30, 30), (30, 60, 220)
+    Image.fromarray(painted).save(tmp_path / "first.png")
+    first = Masks.load(tmp_path / "first.png")
+    Masks(first.ids[::-1].copy(), colors=first.colors).save(tmp_path / "result.png")
+    Image.open(tmp_path / "result.png").convert("RGB").save(tmp_path / "fixed.png")  # as an editor does
+    agreed = agree({0: first, 6: Masks.load(tmp_path / "fixed.png")})
+    assert np.array_equal(agreed[6].ids, first.ids[::-1])

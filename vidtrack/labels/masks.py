@@ -162,6 +162,9 @@ class Masks:
     def save(self, path: Path | str, overwrite: bool = False) -> None:
         """Write a palette PNG whose indices are the ids, atomically; void pixels are index 255.
 
+        An object is shown in its colour, where it has one and no other object looks the same: a program that
+        saves the file without its palette leaves the colours, by which objects are known again.
+
         Raises:
             InputError: `path` exists and `overwrite` is False, or it can't be written.
         """
@@ -169,9 +172,19 @@ class Masks:
 
         values = self.ids if self.void is None else np.where(self.void, np.uint8(VOID), self.ids)
         image = Image.fromarray(values)
-        image.putpalette(PALETTE.tobytes())  # turns mode L into P and keeps the indices
+        image.putpalette(self._palette().tobytes())  # turns mode L into P and keeps the indices
         with atomic_file(path, overwrite) as partial:
             image.save(partial, "PNG")
+
+    def _palette(self) -> np.ndarray:
+        """The palette of DAVIS with the colours of objects: uint8 `[256, 3]`, all different where used."""
+        palette, objects = PALETTE.copy(), self.objects
+        for number in objects:
+            color = self.colors.get(number, (0, 0, 0))
+            others = [palette[one] for one in (0, *objects) if one != number]
+            if not (palette[VOID] == color).all() and not any((other == color).all() for other in others):
+                palette[number] = color
+        return palette
 
     def resized(self, size: tuple[int, int]) -> Masks:
         """The same masks at `size` (height, width), by nearest neighbour."""
