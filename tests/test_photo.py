@@ -81,9 +81,9 @@ def test_a_photo_gets_colours(
 ) -> None:
     assert run("photo.png", "--backbone", runs / method) == 0
     told = capsys.readouterr()
-    assert told.out.startswith("photo_vidtrack: photo.png report.json; ") and not told.err
+    assert told.out.startswith("photo_colorized: photo.png report.json; ") and not told.err
     assert re.search(r"colorized \d+\.\d dB, gray \d+\.\d dB\n$", told.out)
-    out = here / "photo_vidtrack"
+    out = here / "photo_colorized"
     assert sorted(p.name for p in out.iterdir()) == ["photo.png", "report.json"]
     before, after = read_image(here / "photo.png"), read_image(out / "photo.png")
     assert after.shape == before.shape and not np.array_equal(after, before)
@@ -117,13 +117,13 @@ def test_an_output_is_replaced_only_when_told(
 ) -> None:
     arguments = ("photo.png", "--backbone", runs / "colorization")
     assert run(*arguments) == 0
-    written = (here / "photo_vidtrack" / "photo.png").stat().st_mtime_ns
+    written = (here / "photo_colorized" / "photo.png").stat().st_mtime_ns
     assert run(*arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert (here / "photo_vidtrack" / "photo.png").stat().st_mtime_ns == written
+    assert (here / "photo_colorized" / "photo.png").stat().st_mtime_ns == written
     assert run(*arguments, "--overwrite") == 0
-    assert (here / "photo_vidtrack" / "photo.png").stat().st_mtime_ns > written
-    inside = ("photo_vidtrack/photo.png", *arguments[1:], "--out", "photo_vidtrack")
+    assert (here / "photo_colorized" / "photo.png").stat().st_mtime_ns > written
+    inside = ("photo_colorized/photo.png", *arguments[1:], "--out", "photo_colorized")
     assert run(*inside, "--overwrite") == 2 and "lies in the output" in capsys.readouterr().err
 
 

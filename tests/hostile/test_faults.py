@@ -90,6 +90,25 @@ def test_a_second_interruption_ends_at_once(tmp_path: Path) -> None:
     assert done.stderr == "interrupted twice, ended at once: go on.\n"
 
 
+def test_an_interruption_that_python_drops_comes_again(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time, typer\n"
+        "from vidtrack.commands.shared import told\n"
+        "class Tidy:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "try:\n"
+        "    with told('go on.'):\n"
+        "        Tidy()\n"
+        "        time.sleep(60)\n"
+        "except typer.Exit as end:\n"
+        "    sys.exit(end.exit_code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.stderr, done.returncode) == ("interrupted: go on.\n", 130)
+
+
 @pytest.mark.parametrize("place", ["writer", "reader", "full disk"])
 def test_a_thread_that_fails_ends_the_run(
     place: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

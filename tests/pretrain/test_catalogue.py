@@ -76,7 +76,7 @@ def test_a_share_of_the_channels(pair: bool) -> None:
     ("backbone", "sentence"),
     [
         (Backbone(share=0), "a resnet18 can't have 0 of its channels"),
-        (Backbone(share=float("nan")), "a resnet18 can't have nan of its channels"),
+        (Backbone().model_copy(update={"share": float("nan")}), "a resnet18 can't have nan of its channels"),
         (
             Backbone(arch="vit_tiny", share=0.5),
             "share=0.5 is for resnet18, .* alone: vit_tiny has its channels",

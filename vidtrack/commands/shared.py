@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -76,11 +78,14 @@ def told(resume: str = START_OVER) -> Iterator[None]:
         text = " ".join(str(error).split()) or "no message"
         fail(f"vidtrack failed: {type(error).__name__}: {text} (set VIDTRACK_DEBUG=1 for the traceback).", 1)
     finally:
-        stop.handlers.restore()
+        stop.end()
 
 
 class _Stop:
-    """What Ctrl-C and SIGTERM do during a command.
+    """What Ctrl-C and SIGTERM do during a command, until `end`.
+
+    Python drops an exception that is raised while it tidies up behind an object (`__del__`, callbacks of weak
+    references, such as each import makes): a signal that comes just then is sent once more.
 
     Args:
         resume: what to do afterwards.
@@ -91,15 +96,39 @@ class _Stop:
 
     def __init__(self, resume: str) -> None:
         self.resume, self.asked = resume, False
+        self._number, self._again = signal.SIGINT, threading.Timer(0, lambda: None)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
         self.handlers = Handlers(self._handle)
+
+    def end(self) -> None:
+        """As before the command."""
+        self._again.cancel()
+        sys.unraisablehook = self._hook
+        self.handlers.restore()
+
+    def _dropped(self, what: sys.UnraisableHookArgs) -> None:
+        if not (self.asked and issubclass(what.exc_type, KeyboardInterrupt)):
+            self._hook(what)
+            return
+        self.asked = False
+        self._again = threading.Timer(0.02, _send, [self._number])
+        self._again.daemon = True
+        self._again.start()
 
     def _handle(self, number: int) -> None:
         if self.asked:
             cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a progress bar may have hidden it
             os.write(2, f"{cursor}interrupted twice, ended at once: {self.resume}\n".encode())
             os._exit(130)
-        self.asked = True
+        self.asked, self._number = True, signal.Signals(number)
         raise KeyboardInterrupt
+
+
+def _send(number: int) -> None:
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    else:  # so that the main thread wakes up
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def fail(sentence: str, code: int) -> None:
