@@ -130,6 +130,11 @@ def test_points_outside_of_the_frame_are_refused(lab: Tracker, folder: Path) -> 
         next(lab.propagate(folder, {0: outside}))
     with pytest.raises(InputError, match="no keypoint is inside"):
         lab.session().step(picture(0), outside)
+    inside = Keypoints.from_points([(31, 20), (9, 3)])
+    session = lab.session()
+    session.step(picture(0), inside)
+    session.step(picture(1), outside)  # they left the picture
+    assert len(list(lab.propagate(folder, {0: inside, 4: outside}))) == len(list(folder.iterdir()))
 
 
 @pytest.mark.parametrize("kind", [Masks, Boxes])

@@ -20,7 +20,7 @@ from vidtrack.geometry import working_size
 from vidtrack.given import Direction, check_frames, check_layouts, unreached
 from vidtrack.labels import Boxes, Maps
 from vidtrack.propagate.masks import MaskCarrier
-from vidtrack.session import Result, Session, check_annotation
+from vidtrack.session import Result, Session, check_annotation, require_inside
 from vidtrack.tolerance import OnError, Tolerance
 from vidtrack.video import Damage, Frame, VideoIndex, VideoInfo, VideoReader, read_backward, read_frame
 
@@ -106,8 +106,10 @@ class Passes:
     def _session(self) -> Session:
         session = self._make()
         kind = type(next(iter(self._annotations.values())))
+        size = self._reader.info.height, self._reader.info.width
         for labels in self._annotations.values():
-            check_annotation(labels, (self._reader.info.height, self._reader.info.width), kind)
+            check_annotation(labels, size, kind)
+        require_inside(self._annotations.values(), size)
         check_layouts(self._annotations)
         objects = {
             number

@@ -113,6 +113,8 @@ class Session:
         self._check_size(index, frame)
         if annotation is not None:
             check_annotation(annotation, frame.shape[:2], self.kind)
+            if self.carrier is None:
+                require_inside([annotation], frame.shape[:2])
             if isinstance(annotation, Masks):
                 annotation = next_agrees(annotation, self._keys)
             self.begin(type(annotation))
@@ -243,12 +245,18 @@ def check_annotation(annotation: object, frame: tuple[int, ...], kind: type[Any]
             f"the {name} has {size[1]} x {size[0]} pixels and the frame {width} x {height}: "
             f"give a {name} of the frame's size."
         )
-    if isinstance(annotation, Keypoints) and annotation.labelled.any():
-        given = annotation.xy[annotation.labelled]  # [N, 2]
-        if not ((given >= -0.5) & (given < (width - 0.5, height - 0.5))).all(axis=-1).any():
-            raise InputError(
-                f"no keypoint is inside of the frame's {width} x {height} pixels: give (x, y) in pixels."
-            )
+
+
+def require_inside(annotations: Iterable[object], frame: tuple[int, ...]) -> None:
+    """Raises InputError if there are keypoints, and all outside of their frames; some may be."""
+    height, width = frame[:2]
+    given = [one.xy[one.labelled] for one in annotations if isinstance(one, Keypoints)]  # [N, 2] each
+    places = np.concatenate(given) if given else np.empty((0, 2))
+    inside = ((places >= -0.5) & (places < (width - 0.5, height - 0.5))).all(axis=-1)
+    if len(places) and not inside.any():
+        raise InputError(
+            f"no keypoint is inside of the frame's {width} x {height} pixels: give (x, y) in pixels."
+        )
 
 
 def _size(frame: np.ndarray) -> tuple[int, int]:

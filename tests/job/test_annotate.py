@@ -57,7 +57,7 @@ def test_frames_of_masks(texts: list[str], start: int, end: int | None, frames: 
         ({"mask": ("m.png", "m.png")}, "for frame 0: say for which"),
         ({"mask": ("all", "7=m.png")}, "for frame 7"),
         ({"mask": ("3=",)}, "3="),
-        ({"mask": ("IMG=m.png",)}, "--mask IMG=m.png names no file of a frame: give the frame's number"),
+        ({"mask": ("IMG=m.png",)}, "--mask IMG=m.png is no file, and IMG no frame: give the frame's number"),
         ({"mask": ("m.png", "nowhere.png")}, "nowhere.png doesn't exist"),
         ({"mask": ("all",), "box": ("1,2,3,4",)}, "not --mask and --box"),
         ({"array": ("a.npy", "3=b.npy")}, "different numbers of channels"),
@@ -124,6 +124,23 @@ def test_a_frame_may_be_told_by_its_picture(frame: str, folder: Path) -> None:
     for name in ("img_6.png", "img_10.png"):
         save_png(folder / "named" / name, np.zeros((*SIZE, 3), np.uint8))
     given = read_annotations(LabelOptions(mask=(f"{frame}=m.png",)), SIZE, video=folder / "named")
+    assert list(given.labels) == [1]
+
+
+def test_a_number_that_is_a_picture_of_another_frame(folder: Path, pictures: Path) -> None:
+    shutil.copy(pictures / "12.png", pictures / "0002.png")  # after 1.png
+    given = read_annotations(LabelOptions(mask=("0002=m.png",)), SIZE, video=pictures)
+    assert list(given.labels) == [2]
+    assert "0002 is that of frame 1: give --mask 1=m.png" in given.warnings[0]
+    for texts in (("2=m.png",), ("0002.png=m.png", "2=m.png")):
+        given = read_annotations(LabelOptions(mask=texts), SIZE, video=pictures)
+        assert sorted(given.labels) == [1, 2][-len(texts) :] and not given.warnings
+
+
+def test_a_picture_whose_name_holds_the_sign(folder: Path) -> None:
+    save_png(folder / "named" / "t=0.5.png", np.zeros((*SIZE, 3), np.uint8))
+    save_png(folder / "named" / "t=1.png", np.zeros((*SIZE, 3), np.uint8))
+    given = read_annotations(LabelOptions(mask=("t=1=m.png",)), SIZE, video=folder / "named")
     assert list(given.labels) == [1]
 
 

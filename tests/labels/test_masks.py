@@ -256,7 +256,8 @@ def test_objects_are_saved_in_their_colours(tmp_path: Path) -> None:
     assert Masks.load(tmp_path / "mask.png").ids.tolist() == ids.tolist()
     shown = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))[0]
     wanted = PALETTE[:6].copy()
-    wanted[1] = (255, 0, 0)  # black is the background's, red that of object 1, and 5 has a colour of its own
+    wanted[1] = (255, 0, 0)  # black is the background's, red that of object 1
+    wanted[4], wanted[5] = PALETTE[5], PALETTE[1]  # what 5 would have is that of 4
     assert shown.tolist() == wanted.tolist()
 
 
@@ -269,3 +270,27 @@ def test_a_result_that_lost_its_palette_is_known_by_its_colours(tmp_path: Path) 
     Image.open(tmp_path / "result.png").convert("RGB").save(tmp_path / "fixed.png")  # as an editor does
     agreed = agree({0: first, 6: Masks.load(tmp_path / "fixed.png")})
     assert np.array_equal(agreed[6].ids, first.ids[::-1])
+
+
+def test_colours_of_the_usual_palette_keep_their_objects(tmp_path: Path) -> None:
+    """Green and red in the other order than the palette of DAVIS has them."""
+    colors = [(0, 128, 0), (128, 0, 0), (0, 0, 255)]
+    painted = np.zeros((9, 9, 3), np.uint8)
+    painted[0:2], painted[3:5], painted[6:8] = colors
+    Image.fromarray(painted).save(tmp_path / "first.png")
+    first = Masks.load(tmp_path / "first.png")
+    fewer = Masks(np.where(first.ids == 2, 0, first.ids).astype(np.uint8), colors=first.colors)
+    for name, masks in (("all", first), ("fewer", fewer)):
+        masks.save(tmp_path / f"{name}.png")
+        image = Image.open(tmp_path / f"{name}.png").convert("RGB")
+        assert np.array_equal(np.asarray(image), np.where(masks.ids[..., None] > 0, painted, 0))
+        image.save(tmp_path / "fixed.png")
+        assert np.array_equal(agree({0: first, 6: Masks.load(tmp_path / "fixed.png")})[6].ids, masks.ids)
+
+
+def test_a_palette_has_no_colour_twice() -> None:
+    usual = [tuple(int(v) for v in color) for color in PALETTE]
+    colors = {i: usual[255 - i] for i in range(1, 200)}
+    found = Masks(np.zeros((2, 2), np.uint8), colors=colors)._palette()
+    assert len(np.unique(found, axis=0)) == 256
+    assert all(tuple(found[i]) == color for i, color in colors.items())

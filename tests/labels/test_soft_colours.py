@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from vidtrack.labels import Masks
+from vidtrack.labels.agree import agree as mask_agree
 
 RED, BLUE, GREEN, BLACK = (230, 30, 30), (30, 60, 220), (20, 200, 40), (0, 0, 0)
 
@@ -111,3 +112,70 @@ def test_ids_stay_ids_where_the_background_is_transparent(tmp_path: Path) -> Non
     image.putpalette([*BLACK, *(8 * i for i in range(1, 31))])
     image.save(tmp_path / "mask.png", transparency=0)
     assert Masks.load(tmp_path / "mask.png").ids.tolist() == [[0, 3, 7]]
+
+
+@pytest.mark.parametrize("alpha", [[0, 128, 128], [255, 100, 100], [255, 255, 0]], ids=str)
+def test_ids_stay_ids_whatever_the_palette_shows(alpha: list[int], tmp_path: Path) -> None:
+    values = np.repeat(np.arange(4, dtype=np.uint8), 9).reshape(4, 9)
+    image = Image.fromarray(values)
+    image.putpalette([*BLACK, *RED, *RED, *BLUE])  # turns mode L into P and keeps the indices
+    image.save(tmp_path / "mask.png", transparency=bytes(alpha))
+    expected = np.where((np.array([*alpha, 255]) > 0)[values], values, 0)
+    assert np.array_equal(Masks.load(tmp_path / "mask.png").ids, expected)
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_void_may_be_transparent(mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 3, 7, 255]], np.uint8))
+    if mode == "P":
+        image.putpalette([*BLACK, *(i for i in range(1, 256) for _ in range(3))])
+    image.save(tmp_path / "mask.png", transparency=255)
+    masks = Masks.load(tmp_path / "mask.png", void=255)
+    assert masks.void is not None and masks.void.tolist() == [[False, False, False, True]]
+    assert masks.ids.tolist() == [[0, 3, 7, 0]]
+    assert Masks.load(tmp_path / "mask.png").ids.tolist() == [[0, 3, 7, 0]]
+
+
+def smooth(shape: str, size: int) -> np.ndarray:
+    """An anti-aliased picture of a disc of radius `size` or a stroke that wide, 0..1 `[480, 854]`."""
+    large = np.zeros((4 * 480, 4 * 854), np.uint8)
+    if shape == "disc":
+        cv2.circle(large, (1600, 960), 4 * size, 255, -1)
+    else:
+        cv2.polylines(large, [np.array([[400, 400], [1600, 1200], [2800, 480]])], False, 255, 4 * size)
+    return cv2.resize(large, (854, 480), interpolation=cv2.INTER_AREA) / 255
+
+
+@pytest.mark.parametrize(("shape", "size"), [("disc", 4), ("disc", 30), ("stroke", 5), ("stroke", 12)])
+def test_smooth_edges_stay_with_their_object(shape: str, size: int, tmp_path: Path) -> None:
+    inside = smooth(shape, size)
+    other = np.zeros((480, 854))
+    other[400:440, 40:90] = 1  # far away, of the colour of the edges
+    dark = (128, 10, 0)
+    picture = inside[..., None] * [255, 0, 0] + other[..., None] * dark
+    Image.fromarray(picture.round().astype(np.uint8)).save(tmp_path / "mask.png")
+    masks = Masks.load(tmp_path / "mask.png")
+    ids = {color: number for number, color in masks.colors.items()}
+    assert set(ids) == {(255, 0, 0), dark}
+    assert np.array_equal(masks.ids == ids[dark], other > 0)
+    found = masks.ids == ids[255, 0, 0]
+    assert (found & (inside > 0.5)).sum() > 0.98 * (found | (inside > 0.5)).sum()
+
+
+def test_thin_hard_objects_are_no_soft_edges(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    picture = np.zeros((240, 426, 3), np.uint8)
+    for column in range(200):
+        picture[20:220, 10 + 2 * column : 12 + 2 * column] = rng.integers(1, 256, 3)
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    assert len(Masks.load(tmp_path / "mask.png").objects) > 150
+
+
+def test_one_object_on_a_layer_is_known_by_its_colour(tmp_path: Path) -> None:
+    layer = np.zeros((20, 30, 4), np.uint8)
+    layer[2:8, 2:8], layer[12:18, 12:18] = (*RED, 255), (*BLUE, 255)
+    Image.fromarray(layer).save(tmp_path / "first.png")
+    layer[2:8, 2:8] = 0
+    Image.fromarray(layer).save(tmp_path / "fix.png")
+    agreed = mask_agree({n: Masks.load(tmp_path / f"{name}.png") for n, name in ((0, "first"), (9, "fix"))})
+    assert agreed[0].colors[2] == BLUE and agreed[9].objects == [2]

@@ -281,6 +281,7 @@ def test_shares_and_segments() -> None:
         parts = segments(200, share)
         assert 0.9 * share <= sum(p.stop - p.start for p in parts) <= share
         assert all(a.stop <= b.start for a, b in pairwise(parts)) and parts[-1].stop <= 200
+        assert all(p.stop - p.start >= min(28, share) for p in segments(200, share, 28))
 
 
 def test_a_split_is_obeyed(videos: Path, tmp_path: Path) -> None:

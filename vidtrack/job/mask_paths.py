@@ -53,6 +53,11 @@ def by_frame(
                     f"{path} is named like the picture of frame {own}, and was taken for frame {start}: give "
                     f"--{option} {own}={path} if it is of that."
                 )
+            elif (said := _said(text, path)) != str(number) and (own := frames.get(said, number)) != number:
+                warnings.append(
+                    f"--{option} {text} was taken for frame {number}, and {said} is that of frame {own}: "
+                    f"give --{option} {own}={path} if it is of that."
+                )
         _merge(option, paths, more)
     _require_apart(option, paths, pictures)
     return paths, warnings
@@ -152,18 +157,25 @@ def _is(stem: str, number: int) -> bool:
 
 
 def _named(option: str, text: str, start: int, frames: Mapping[str, int]) -> dict[int, Path]:
-    """Frame number -> path, from `FRAME=PATH` or `PATH`; a picture's name is a frame, too."""
-    frame, found, path = text.partition("=")
-    if not found or os.path.exists(text):
+    """Frame number -> path, from `FRAME=PATH` or `PATH`; a picture's name is a frame, if it is no number."""
+    if "=" not in text or os.path.exists(text):
         return {start: Path(text)}
-    if path and re.fullmatch(r"[0-9]{1,9}", frame):
-        return {int(frame): Path(path)}
-    if path and (name := frame if frame in frames else Path(frame).stem) in frames:
-        return {frames[name]: Path(path)}
+    parts = text.split("=")
+    for count in range(1, len(parts)):  # names of pictures may hold one, too
+        frame, path = ("=".join(part) for part in (parts[:count], parts[count:]))
+        if path and re.fullmatch(r"[0-9]{1,9}", frame):
+            return {int(frame): Path(path)}
+        if path and (name := frame if frame in frames else Path(frame).stem) in frames:
+            return {frames[name]: Path(path)}
     raise InputError(
-        f"--{option} {text} names no file of a frame: give the frame's number and the path, as in "
-        f"--{option} 120={path or 'FILE'}."
+        f"--{option} {text} is no file, and {parts[0] or 'nothing'} no frame: give the frame's number and "
+        f"the path, as in --{option} 120={parts[-1] or 'FILE'}."
     )
+
+
+def _said(text: str, path: Path) -> str:
+    """What is said of the frame in `FRAME=PATH`; nothing in `PATH`."""
+    return text[: -len(str(path)) - 1] if text.endswith(f"={path}") else ""
 
 
 def numbered(texts: Iterable[str], start: int) -> dict[int, list[str]]:

@@ -126,7 +126,8 @@ def _edge_colors(rgb: np.ndarray, index: np.ndarray, table: np.ndarray, where: s
     if len(table) > MAX_OBJECTS and (~real)[index].mean() > _PHOTO:
         raise _too_many(where, len(table))
     edge, width = _blends(rgb, index, table, counts, real)
-    if edge.sum() > _SOFT:  # where so much is mixed, the far ends of soft edges are flat, too
+    if edge.sum() > _SOFT and np.median(counts[edge]) <= 10 * _few(index):
+        # Where so much is mixed, most of it but once, the far ends of soft edges are flat, too.
         real &= ~_ends(table, counts, real)
         edge, width = _blends(rgb, index, table, counts, real)
         rest = ~real & ~edge & (counts <= _RARE * painted)  # near its ends a soft seam has no pure colour
@@ -144,7 +145,7 @@ def _blends(
         return np.zeros(len(table), np.bool_), WIDTHS[0]
     parents = np.flatnonzero(real)
     parents = parents[np.argsort(-counts[parents], kind="stable")][:_PARENTS]
-    blend = ~real & (counts <= max(4, index.size // 20000))
+    blend = ~real & (counts <= _few(index))
     rest = ~real & ~blend
     blend[rest] = _line_distance(table[rest], table[parents]) <= _LINE_TOLERANCE
     rest &= ~blend & (counts <= _RARE * counts[table.any(axis=1)].sum())
@@ -156,6 +157,11 @@ def _blends(
         if (~real & ~edge).sum() <= (_LEFT if width == WIDTHS[0] else 0):
             break
     return edge, width
+
+
+def _few(index: np.ndarray) -> int:
+    """So many pixels of one colour say nothing about an object."""
+    return max(4, index.size // 20000)
 
 
 def _among_others(index: np.ndarray, candidate: np.ndarray) -> np.ndarray:
@@ -210,7 +216,7 @@ def _between_three(colors: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 def _to_nearest(index: np.ndarray, table: np.ndarray, edge: np.ndarray, width: int) -> np.ndarray:
     """`index` with each pixel of an edge colour given the most similar real colour nearby, else anywhere."""
-    height, width = index.shape
+    rows, columns = index.shape
     ys, xs = np.nonzero(edge[index])
     colors = table[index[ys, xs]].astype(np.int32)
     best = np.full(len(ys), np.iinfo(np.int32).max, np.int32)
@@ -219,7 +225,7 @@ def _to_nearest(index: np.ndarray, table: np.ndarray, edge: np.ndarray, width: i
     offsets = [(dy, dx) for dy in steps for dx in steps]
     # Nearest offsets first: of two equally similar colours the one closer by wins.
     for dy, dx in sorted(offsets, key=lambda o: o[0] ** 2 + o[1] ** 2):
-        neighbour = index[np.clip(ys + dy, 0, height - 1), np.clip(xs + dx, 0, width - 1)]
+        neighbour = index[np.clip(ys + dy, 0, rows - 1), np.clip(xs + dx, 0, columns - 1)]
         distance = ((table[neighbour].astype(np.int32) - colors) ** 2).sum(axis=1)
         better = ~edge[neighbour] & (distance < best)
         best[better], chosen[better] = distance[better], neighbour[better]

@@ -125,8 +125,7 @@ def _masks_from_image(path: Path, void: int | None) -> Masks:
     """Masks of an image; PIL's mode decides how its pixels are read."""
     image, warnings = _image(path)
     where = str(path)
-    if _sees_through(image):
-        image = image.convert("RGBA")
+    image = _without_transparent(image, void)
     if image.mode == "P":
         result = _from_palette(image, where, void)
     elif image.mode in ("1", "L", "F") or image.mode.startswith("I"):
@@ -187,21 +186,37 @@ def _lossy_inside(path: Path, image: Any) -> str | None:
     return None
 
 
-def _sees_through(image: Any) -> bool:
-    """Whether a picture without alpha uses a value that it calls transparent, and that is not background."""
+def _without_transparent(image: Any, void: int | None) -> Any:
+    """A picture without alpha, in which values that it calls transparent are background.
+
+    Ids stay ids. With alpha come pictures in which colours count: of mode RGB; those whose background has
+    another palette entry than 0; and those in which, beside what is transparent, only 0 is used.
+    """
+    from PIL import Image
+
     value = image.info.get("transparency")
     if value is None or image.mode not in ("P", "L", "RGB"):
-        return False
+        return image
     pixels = np.asarray(image)
     if image.mode == "RGB":
-        return bool((pixels == value).all(axis=2).any())
+        return image.convert("RGBA") if (pixels == value).all(axis=2).any() else image
     alpha = np.full(256, 255)
     if isinstance(value, bytes):  # of the first entries of a palette
         alpha[: len(value)] = list(value[:256])
     elif value < 256:
         alpha[value] = 0
-    through = {int(number) for number in np.unique(pixels) if alpha[number] < 255}
-    return bool(through - {0}) or (bool(through) and image.mode == "P" and _colors_count(image))
+    used = {int(number) for number in np.unique(pixels)}
+    through = {number for number in used if alpha[number] == 0 and number != void}
+    if not through:
+        return image
+    colored = image.mode == "P" and any((image.getpalette("RGB") or [0])[:3])
+    left = used - through
+    if left == {0} or (colored and (0 in left or _colors_count(image))):
+        return image.convert("RGBA")
+    made = Image.fromarray(np.where(np.isin(pixels, list(through)), np.uint8(0), pixels))
+    if image.mode == "P":
+        made.putpalette(image.getpalette("RGB"))
+    return made
 
 
 def _integers(values: np.ndarray, where: str) -> np.ndarray:
@@ -251,11 +266,12 @@ def _from_alpha(rgba: np.ndarray, where: str, void: int | None) -> Masks:
     distinct = np.unique(painted[opaque])
     if len(distinct) == 1:
         red, green, blue = (int(v) for v in rgb[opaque][0])
-        return Masks(opaque.astype(np.uint8), colors={1: (red, green, blue)}, warnings=warnings)
+        color = {1: (red, green, blue)}
+        return Masks(opaque.astype(np.uint8), colors=color, warnings=warnings, keys=dict(color))
     if len(distinct) > MAX_OBJECTS and (share := flat(painted)[opaque].mean()) < _PAINTED:
         warnings.append(
-            f"{where} shows a photo where it is opaque ({len(distinct)} colours, {share:.0%} of it flat): "
-            "that is one object."
+            f"{where} shows a photo, or very soft strokes, where it is opaque ({len(distinct)} colours, "
+            f"{share:.0%} of it flat): that is one object; paint several with a harder brush."
         )
         return Masks(opaque.astype(np.uint8), warnings=warnings)
     stand_in = None

@@ -162,8 +162,8 @@ class Masks:
     def save(self, path: Path | str, overwrite: bool = False) -> None:
         """Write a palette PNG whose indices are the ids, atomically; void pixels are index 255.
 
-        An object is shown in its colour, where it has one and no other object looks the same: a program that
-        saves the file without its palette leaves the colours, by which objects are known again.
+        An object is shown in its colour, if it has one of its own, other than black and that of void: a
+        program that saves the file without its palette leaves the colours, by which objects are known again.
 
         Raises:
             InputError: `path` exists and `overwrite` is False, or it can't be written.
@@ -177,14 +177,22 @@ class Masks:
             image.save(partial, "PNG")
 
     def _palette(self) -> np.ndarray:
-        """The palette of DAVIS with the colours of objects: uint8 `[256, 3]`, all different where used."""
-        palette, objects = PALETTE.copy(), self.objects
-        for number in objects:
-            color = self.colors.get(number, (0, 0, 0))
-            others = [palette[one] for one in (0, *objects) if one != number]
-            if not (palette[VOID] == color).all() and not any((other == color).all() for other in others):
-                palette[number] = color
-        return palette
+        """The palette of DAVIS with the colours of objects: uint8 `[256, 3]`, all different.
+
+        It depends on `colors` alone, not on the objects that are there, and so is the same in all frames.
+        """
+        usual = [tuple(color) for color in PALETTE.tolist()]
+        own: dict[int, tuple[int, ...]] = {}
+        for number, color in sorted(self.colors.items()):
+            if 0 < number <= MAX_OBJECTS and color not in (usual[0], usual[VOID], *own.values()):
+                own[number] = color
+        taken = set(own.values())
+        spare = iter([usual[number] for number in own if usual[number] not in taken])
+        colors = [
+            own.get(number) or (next(spare) if color in taken else color)
+            for number, color in enumerate(usual)
+        ]
+        return np.array(colors, np.uint8)
 
     def resized(self, size: tuple[int, int]) -> Masks:
         """The same masks at `size` (height, width), by nearest neighbour."""

@@ -167,11 +167,14 @@ def shares(lengths: list[int], budget: int) -> int:
     return low
 
 
-def segments(length: int, share: int) -> list[slice]:
-    """Parts of a video to keep: all of it, or runs of about `SEGMENT` frames spread evenly over it."""
+def segments(length: int, share: int, least: int = 1) -> list[slice]:
+    """Parts of a video to keep: all of it, or runs of about `SEGMENT` frames spread evenly over it.
+
+    None is shorter than `least`, unless `share` is.
+    """
     if length <= share:
         return [slice(0, length)]
-    count = max(1, round(share / SEGMENT))
+    count = max(1, min(round(share / SEGMENT), share // least))
     run = share // count
     starts = np.linspace(0, length - run, count).round().astype(int) if count > 1 else [(length - run) // 2]
     return [slice(int(start), int(start) + run) for start in starts]
@@ -256,7 +259,7 @@ def choose_parts(shots: Sequence[Shot], settings: Data, min_frames: int) -> list
     for shot in shots:
         rate = min(Fraction(settings.rate).limit_denominator(1000), shot.rate)
         kept = max(min_frames, int(share / _aspect(shot)))
-        for part in segments(shot.frames(settings.rate), kept):
+        for part in segments(shot.frames(settings.rate), kept, min_frames):
             parts.append(Part(shot, shot.begin + part.start / rate, part.stop - part.start))
     return parts
 
