@@ -51,6 +51,18 @@ def test_soft_objects_that_touch_stay_two(blur: float, tmp_path: Path) -> None:
     agree(Masks.load(tmp_path / "layer.png"), ids, 0.97)
 
 
+@pytest.mark.parametrize("blur", [1, 3, 5])
+@pytest.mark.parametrize("color", [(230, 40, 0), (255, 255, 254), (30, 60, 220)])
+def test_a_soft_brush_is_one_object(blur: float, color: tuple[int, int, int], tmp_path: Path) -> None:
+    soft = cv2.GaussianBlur((seam() > 0).astype(np.float64), (0, 0), blur)
+    picture = (soft[..., None] * color).astype(np.uint8)  # rounded down: a wide ring of nearly that colour
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    masks = Masks.load(tmp_path / "mask.png")
+    assert masks.objects == [1] and np.abs(np.subtract(masks.colors[1], color)).max() <= 1
+    inside = seam() > 0
+    assert ((masks.ids == 1) & inside).sum() > 0.93 * ((masks.ids == 1) | inside).sum()
+
+
 def test_a_small_hard_object_beside_soft_ones_stays(tmp_path: Path) -> None:
     picture = painted(seam(), 2).round().astype(np.uint8)
     picture[20:26, 500:506] = (120, 40, 125)  # a colour of the seam

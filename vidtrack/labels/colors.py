@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import cv2
 import numpy as np
 
 from pretrain.errors import InputError
@@ -25,6 +26,10 @@ _CORNERS = 10  # of them, where three meet
 _RARE = 0.005  # share of the painted pixels below which a colour may be a blend of three
 _SOFT = 16  # so many blends, and edges are soft
 _NEAR, _END = 8, 0.05  # levels from a colour, and share of its pixels: the flat end of its soft edge
+_BESIDE, _RING = (
+    17,
+    0.9,
+)  # or it lies around: share of the end's pixels in the square around one of the colour
 _PHOTO = 0.25  # share of pixels without a flat colour above which the picture is a photo, not a mask
 
 
@@ -128,7 +133,7 @@ def _edge_colors(rgb: np.ndarray, index: np.ndarray, table: np.ndarray, where: s
     edge, width = _blends(rgb, index, table, counts, real)
     if edge.sum() > _SOFT and np.median(counts[edge]) <= 10 * _few(index):
         # Where so much is mixed, most of it but once, the far ends of soft edges are flat, too.
-        real &= ~_ends(table, counts, real)
+        real &= ~_ends(index, table, counts, real)
         edge, width = _blends(rgb, index, table, counts, real)
         rest = ~real & ~edge & (counts <= _RARE * painted)  # near its ends a soft seam has no pure colour
         among = np.bincount(index.ravel(), _among_others(index, ~real[index]).ravel(), len(table)) / counts
@@ -171,12 +176,21 @@ def _among_others(index: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     return np.asarray(candidate & ((low != index) | (high != index)))
 
 
-def _ends(table: np.ndarray, counts: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Which of the `real` colours are hardly another than one that is far more frequent, bool `[N]`."""
+def _ends(index: np.ndarray, table: np.ndarray, counts: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Which of the `real` colours are hardly another than one that is more frequent, bool `[N]`.
+
+    It has far more pixels, or nearly all of theirs are beside its own.
+    """
     ends = np.zeros(len(table), np.bool_)
     for main in np.flatnonzero(real):
         near = np.abs(table.astype(np.int16) - table[main]).max(axis=1) <= _NEAR
-        ends |= real & near & (counts <= _END * counts[main])
+        near &= real & (counts < counts[main])
+        ends |= near & (counts <= _END * counts[main])
+        if not (near & ~ends).any():
+            continue
+        around = cv2.dilate((index == main).astype(np.uint8), np.ones((_BESIDE, _BESIDE), np.uint8))
+        beside = np.bincount(index.ravel(), weights=around.ravel(), minlength=len(table))
+        ends |= near & (beside >= _RING * counts)
     return ends
 
 
