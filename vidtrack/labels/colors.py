@@ -26,10 +26,7 @@ _CORNERS = 10  # of them, where three meet
 _RARE = 0.005  # share of the painted pixels below which a colour may be a blend of three
 _SOFT = 16  # so many blends, and edges are soft
 _NEAR, _END = 8, 0.05  # levels from a colour, and share of its pixels: the flat end of its soft edge
-_BESIDE, _RING = (
-    17,
-    0.9,
-)  # or it lies around: share of the end's pixels in the square around one of the colour
+_BESIDE, _RING = 17, 0.9  # or a square around the colour, and the share of its end's pixels that lie in one
 _PHOTO = 0.25  # share of pixels without a flat colour above which the picture is a photo, not a mask
 
 
