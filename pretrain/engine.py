@@ -21,6 +21,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from pydantic import BeforeValidator, Field
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.check import Check, undisturbed
@@ -118,7 +119,7 @@ class RunCallback(Callback):
     """Checkpoints on time, stops on time or on a signal, and reports loss and throughput.
 
     All this happens between steps, never between the batches of a step. What is reported of the loss and of
-    other metrics is from the last batch of the step.
+    other metrics is the mean over the batches of the step, those of all processes.
 
     Args:
         out: folder of the run.
@@ -154,6 +155,7 @@ class RunCallback(Callback):
         self.began = self.saved = self.reported = self.looked = time.monotonic()
         self.before = self.unseen = 0.0  # minutes of earlier stretches, and those since the last check
         self.step = self.first_step = self.reported_step = 0
+        self.metrics: list[dict[str, Tensor]] = []  # of the batches of a step that will be reported
         self.free, self.waited = self.began, 0.0
 
     @contextmanager
@@ -197,6 +199,8 @@ class RunCallback(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self._reports(self.step + 1, trainer):
+            self.metrics.append({key: value.detach() for key, value in trainer.callback_metrics.items()})
         if trainer.global_step != self.step:  # else in the middle of a step
             self.after_step(trainer, module)
         self.free = time.monotonic()
@@ -205,8 +209,9 @@ class RunCallback(Callback):
         """Report, stop, save and look, whatever is due."""
         step, now = trainer.global_step, time.monotonic()
         self.step = step
-        if step % self.settings.log_every == 0 or step == trainer.max_steps:
-            metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        if self._reports(step, trainer):
+            metrics = _mean(trainer, self.metrics)
+            self.metrics = []
             samples = (step - self.reported_step) * self.batch * trainer.world_size
             samples *= trainer.accumulate_grad_batches
             minutes = _minutes(self.began)
@@ -238,6 +243,9 @@ class RunCallback(Callback):
             self.save(trainer)
         if not stop or step == trainer.max_steps:  # who stops early doesn't wait for it
             self.look(trainer, module)
+
+    def _reports(self, step: int, trainer: L.Trainer) -> bool:
+        return step % self.settings.log_every == 0 or step == trainer.max_steps
 
     def look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Make the check if it is due, as if nothing had happened; a signal ends it, and the run."""
@@ -290,6 +298,19 @@ class RunCallback(Callback):
 
 def _minutes(since: float) -> float:
     return (time.monotonic() - since) / 60
+
+
+def _mean(trainer: L.Trainer, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each metric over the batches of a step, those of all processes."""
+    names = sorted(batches[0]) if batches else []
+    if not names:
+        return {}
+    device = trainer.strategy.root_device
+    values = torch.stack([torch.stack([of[name].float().to(device) for name in names]) for of in batches])
+    mean: Any = values.mean(dim=0)  # [metrics]
+    if trainer.world_size > 1:
+        mean = trainer.strategy.reduce(mean, reduce_op="mean")
+    return dict(zip(names, mean.tolist(), strict=True))
 
 
 def _any(trainer: L.Trainer, one: bool) -> bool:

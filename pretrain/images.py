@@ -50,6 +50,7 @@ class ImageSet:
         classes: names, sorted.
         names: of the files, sorted, in the order of `images`.
         skipped: name and reason of each file that can't be read.
+        side: short side of the files in pixels, the median; None where it is not known.
     """
 
     images: np.ndarray
@@ -57,6 +58,7 @@ class ImageSet:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    side: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,6 +105,7 @@ def read_images(
     images = np.empty((len(chosen), size, size, 3), np.uint8)
     kept: list[str] = []
     skipped: list[tuple[str, str]] = []
+    sides: list[int] = []
     contents = _folder_contents(data, chosen) if data.is_dir() else _tar_contents(data, chosen)
     with ThreadPoolExecutor() as pool:  # OpenCV decodes without holding Python's lock
         for batch in _batches(contents):
@@ -111,7 +114,8 @@ def read_images(
                 if isinstance(image, str):
                     skipped.append((name, image))
                 else:
-                    images[len(kept)] = image
+                    images[len(kept)], side = image
+                    sides.append(side)
                     kept.append(name)
             if progress is not None:
                 progress(len(kept) + len(skipped), len(chosen))
@@ -127,7 +131,7 @@ def read_images(
     read = images[: len(kept)]
     if (order[1:] < order[:-1]).any():  # not of a folder: its names come sorted, and no second copy is made
         read = read[order]
-    return ImageSet(read, labels, classes, names_, sorted(skipped))
+    return ImageSet(read, labels, classes, names_, sorted(skipped), int(np.median(sides)))
 
 
 def are_images(names: Iterable[str]) -> list[str]:
@@ -258,8 +262,8 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return content if len(content) <= _most_bytes() else b""
 
 
-def _decode(content: bytes, size: int) -> np.ndarray | str:
-    """The middle square, uint8 `[size, size, 3]` RGB, or why it can't be read."""
+def _decode(content: bytes, size: int) -> tuple[np.ndarray, int] | str:
+    """The middle square, uint8 `[size, size, 3]` RGB, and the file's short side; or why it can't be read."""
     try:
         with open_picture(io.BytesIO(content), "it") as picture:  # OpenCV would take memory for any size
             image = _pnm(picture) if picture.format == "PPM" else None
@@ -272,16 +276,17 @@ def _decode(content: bytes, size: int) -> np.ndarray | str:
     if image is None:
         return NO_IMAGE
     height, width = image.shape[:2]
-    long = LONGEST * min(height, width)  # what is longer would grow beyond all memory when it is enlarged
+    side = min(height, width)
+    long = LONGEST * side  # what is longer would grow beyond all memory when it is enlarged
     top, left = max(0, height - long) // 2, max(0, width - long) // 2
     image = image[top : top + long, left : left + long]
     height, width = image.shape[:2]
-    scale = size / min(height, width)
+    scale = size / side
     if scale != 1:
         target = (max(size, round(width * scale)), max(size, round(height * scale)))
         image = cv2.resize(image, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return np.ascontiguousarray(image[top : top + size, left : left + size, ::-1])
+    return np.ascontiguousarray(image[top : top + size, left : left + size, ::-1]), side
 
 
 def _pnm(picture: Any) -> np.ndarray:

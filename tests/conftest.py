@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-# Each worker of pytest-xdist, and the commands that it starts, takes its share of the cores: threads of two workers
-# that wait for one another make small tests ten times slower. It is read when torch is first imported.
+# Each worker of pytest-xdist, and the commands that it starts, takes its share of the cores: threads of two
+# workers that wait for one another make small tests ten times slower. Torch reads it when it is imported.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(share, 1)))

@@ -4,7 +4,8 @@
     python tests/benchmarks/pretrain_peers.py --data cifar10.tar.gz --method simclr --out OUT
 
 Same images, epochs, batch (256), augmentation, optimizer (SGD, 0.06, constant) and backbone (ResNet-18 with
-the standard stem, 32 px), as in `examples/pytorch/{simclr,moco}.py` of lightly. Each side is timed over its
+the standard stem, 32 px), as in `examples/pytorch/{simclr,moco}.py` of lightly. Heads are each side's own:
+lightly's for SimCLR has batch norm after both layers, vidtrack's has none. Each side is timed over its
 whole training, augmentation included, and judged by the same weighted kNN on all of CIFAR-10. `--sides` says
 who runs: theirs (float32, as shipped), half (theirs in bfloat16 and channels-last), ours. Finished rows in
 OUT are not run again.
@@ -109,7 +110,12 @@ def ours(method: str, images: ImageSet, epochs: int, seed: int, out: Path) -> tu
     """Train with vidtrack under the example's settings; images per second and the backbone file."""
     steps = epochs * (len(images) // BATCH)
     augmentation = {
-        "simclr": ["simclr.scale=[0.08,1]", "simclr.blur=0", f"simclr.temperature={TEMPERATURE}"],
+        "simclr": [
+            "simclr.scale=[0.08,1]",
+            "simclr.strength=1",  # half as strong is the paper's choice for images this small, and ours
+            "simclr.blur=0",
+            f"simclr.temperature={TEMPERATURE}",
+        ],
         "moco": ["moco.version=2", "moco.blur=0", f"moco.temperature={TEMPERATURE}", f"moco.queue={QUEUE}"],
     }[method]
     if method == "moco":

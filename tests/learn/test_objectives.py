@@ -1,5 +1,6 @@
 """The objectives against their formulas written out, and the two views' geometry."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -58,6 +59,27 @@ def test_anchor_loss_equals_its_formula(cross_view: float) -> None:
     scores = torch.stack([torch.stack([q @ k for k in keys]) for q in queries]) / 0.1
     expected = assignment + cross_view * F.cross_entropy(scores, torch.arange(len(keys)))
     torch.testing.assert_close(found["loss"], expected)
+
+
+def assigned(content: bool) -> dict[str, torch.Tensor]:
+    """The loss of anchors where each cell is told by what it shows, or by where it lies."""
+    cells, frames, windows = 4, 3, torch.tensor([[0.2, 0.3, 0.5, 1.0]])
+    first = torch.eye(cells**2)[None, None].expand(1, frames, -1, -1)  # [1, T, D, n]
+    second = first
+    if content:
+        seen = nearest_cells(windows, cells)[:, None, None].expand(-1, frames, cells**2, -1)
+        second = first.gather(3, seen)
+    first, second = (x.unflatten(3, (cells, cells)) for x in (first, second))
+    settings = Anchors(grid=cells, cross_grid=2)  # every cell is an anchor
+    return anchor_loss(first, second[:, 1:], second[:, 0], windows, torch.zeros(1, 2), settings)
+
+
+def test_places_are_no_way_to_find_anchors() -> None:
+    found, shortcut = assigned(content=True), assigned(content=False)
+    assert float(found["loss"]) < 1e-3 and float(found["agreement"]) == 1
+    chance = math.log(16)
+    for part in ("assignment", "cross_view"):
+        assert float(shortcut[part]) > 2 * chance  # worse than to know nothing
 
 
 def test_quantized_loss_equals_its_formula() -> None:

@@ -88,7 +88,9 @@ def one_step(case: str) -> dict[str, Tensor]:
 
 
 def run(folder: Path) -> None:
-    train(folder / "videos", config(world_size()), folder / f"run{world_size()}", device="cpu")
+    # Without anchors: which of them is nearest can change by rounding, with the weights of the step before.
+    settings = config(world_size(), objectives={"lab": 1.0})
+    train(folder / "videos", settings, folder / f"run{world_size()}", device="cpu")
 
 
 def everything(folder: Path) -> None:
@@ -140,11 +142,12 @@ def test_a_whole_run(two: Path) -> None:
     one, other = (load_file(two / name / "tracker.safetensors") for name in ("run1", "run2"))
     assert one.keys() == other.keys()
     for name, value in one.items():
-        torch.testing.assert_close(
-            other[name].float(), value.float(), atol=0.02 * float(value.float().abs().max()), rtol=0.02
-        )
+        near = 0.02 * max(1e-3, float(value.float().abs().max()))
+        torch.testing.assert_close(other[name].float(), value.float(), atol=near, rtol=0.02, msg=name)
     logs = [[json.loads(line) for line in (two / name / "log.jsonl").open()] for name in ("run1", "run2")]
     assert [len(log) for log in logs] == [2, 2]  # the first process alone writes
+    for one_step, of_two in zip(*logs, strict=True):
+        assert of_two["loss"] == pytest.approx(one_step["loss"], rel=1e-4)  # and it writes that of both
 
 
 if __name__ == "__main__":

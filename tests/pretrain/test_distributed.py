@@ -1,5 +1,6 @@
 """Two processes against one with the doubled batch: losses, gradients, statistics, and whole runs."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,8 +25,9 @@ from pretrain.distributed import (
 )
 from pretrain.errors import InputError
 from pretrain.images import ImageSet
-from pretrain.methods import method_class
-from pretrain.run import ImageDataset, Pretraining, pretrain
+from pretrain.methods import METHODS, method_class
+from pretrain.methods.base import Method
+from pretrain.run import ImageDataset, Pretraining, make_method, pretrain
 from pretrain.sampler import StepSampler
 from pretrain.settings import PretrainConfig, schema
 from pretrain.split_norm import split_batch_norm
@@ -38,6 +40,7 @@ CASES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "moco": ("moco", True, {"batch_norm": "sync", "queue": 13, "momentum": 0.5}),
     "moco shuffled": ("moco", True, {"batch_norm": "shuffle", "queue": 13, "momentum": 0.5}),
 }
+WHOLE = [name for name in METHODS if name not in ("rotation", "simclr", "moco")]  # with their own backbones
 
 
 class Tiny(nn.Module):
@@ -55,8 +58,8 @@ class Tiny(nn.Module):
         return {"layer1": self.net(images - 0.5)}
 
 
-def pictures() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 3), dtype=np.uint8)
+def pictures(side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, side, side, 3), dtype=np.uint8)
 
 
 def share(value: Tensor) -> Tensor:
@@ -66,20 +69,49 @@ def share(value: Tensor) -> Tensor:
     return value / world_size()
 
 
-def train(case: str, folder: Path) -> dict[str, Tensor]:
-    """Some steps of a case: losses and gradients of each, and the state at the end."""
+def tiny_config(name: str, batch: int, steps: int) -> PretrainConfig:
+    """A config under which any method is a matter of a second."""
+    nets: dict[str, Any] = {"mae": {"arch": "vit_tiny", "patch": 4}}
+    own: dict[str, Any] = {"jigsaw": {"permutations": 4, "hidden": 16}, "moco": {"queue": 16}}
+    side = 32 if name in ("jigsaw", "relative_patch") else SIDE  # tiles need room
+    return schema(name).model_validate(
+        {
+            "data": {"size": side},
+            "backbone": nets.get(name, {"share": 0.125}),
+            "optimizer": {"batch": batch, "steps": steps, "warmup_steps": 0},
+            "engine": {"precision": "32", "log_every": 1},
+            name: own.get(name, {}),
+        }
+    )
+
+
+def make(case: str) -> tuple[Method, PretrainConfig]:
+    """The method of a case, and a config."""
+    torch.manual_seed(0)
+    if case in WHOLE:
+        config = tiny_config(case, BATCH // world_size(), 1)
+        method = make_method(config)
+        method.prepare(pictures(config.data.side()), 0)
+        return method, config
     name, norm, settings = CASES[case]
     if case == "moco shuffled":
         settings = {**settings, "splits": 4 // world_size()}  # parts are those of each process
-    config = schema(name).model_validate({"optimizer": {"batch": BATCH // world_size(), "steps": STEPS}})
-    torch.manual_seed(0)
+    optimizer = {"batch": BATCH // world_size(), "steps": STEPS}
     kind = method_class(name)
     method = kind(Tiny(norm), kind.Settings(**settings), SIDE)
+    return method, schema(name).model_validate({"optimizer": optimizer})
+
+
+def train(case: str, folder: Path) -> dict[str, Tensor]:
+    """Some steps of a case: losses and gradients of each, and the state at the end."""
+    method, config = make(case)
     if world_size() > 1:
         sync_batch_norm(method)
-    module, data = Pretraining(method, config, folder), ImageDataset(pictures())
+    side = config.data.side() if case in WHOLE else SIDE
+    module, data = Pretraining(method, config, folder), ImageDataset(pictures(side))
+    steps = config.optimizer.steps
     sampler = StepSampler(
-        len(data), config.optimizer.batch, STEPS, config.seed, rank=rank(), world=world_size()
+        len(data), config.optimizer.batch, steps, config.seed, rank=rank(), world=world_size()
     )
     found: dict[str, Tensor] = {}
     for step, draws in enumerate(sampler):
@@ -92,7 +124,7 @@ def train(case: str, folder: Path) -> dict[str, Tensor]:
                 assert parameter.grad is not None
                 parameter.grad = found[f"{step} {key}"] = share(parameter.grad)
                 parameter.data -= 0.1 * parameter.grad
-        method.after_step(step + 1, STEPS)
+        method.after_step(step + 1, steps)
     return found | {f"state {key}": value.clone() for key, value in method.state_dict().items()}
 
 
@@ -164,7 +196,7 @@ def everything(folder: Path) -> None:
     """What one of two processes does."""
     begin(torch.device("cpu"))
     torch.set_num_threads(1)
-    found: dict[str, Any] = {case: train(case, folder) for case in CASES}
+    found: dict[str, Any] = {case: train(case, folder) for case in [*CASES, *WHOLE]}
     found |= {name: normalise(*values) for name, values in NORMS.items()}
     found["error"] = refuse()
     rows = torch.full((2, 3), float(rank() + 1), requires_grad=True)
@@ -199,7 +231,7 @@ Two = tuple[list[dict[str, Any]], Path]
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to .self.log")  # it works without a trainer
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *WHOLE])
 def test_losses_and_gradients_are_those_of_the_doubled_batch(case: str, two: Two, tmp_path: Path) -> None:
     expected = train(case, tmp_path)
     for found in two[0]:
@@ -240,7 +272,12 @@ def test_a_run_of_two_processes_ends_with_the_weights_of_one(two: Two, tmp_path:
     for key, value in expected.items():
         allowed = 1e-5 + 1e-4 * float(value.abs().max())
         assert float((found[key] - value).abs().max()) < allowed, key
-    assert len((two[1] / "log.jsonl").read_text().splitlines()) == 2
+    logs = [
+        [json.loads(line) for line in (folder / "log.jsonl").open()] for folder in (tmp_path / "run", two[1])
+    ]
+    assert [len(log) for log in logs] == [2, 2]  # the first process alone writes
+    for step, of_two in zip(*logs, strict=True):
+        assert of_two["loss"] == pytest.approx(step["loss"], rel=1e-4)  # and it writes that of both
 
 
 def test_alone_nothing_is_exchanged() -> None:

@@ -130,6 +130,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     logs = log(tmp_path / "whole"), log(tmp_path / "parts")
     for one, other in zip(*logs, strict=True):
         assert one["step"] == other["step"] and one["learning_rate"] == other["learning_rate"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)  # of all batches of the step
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])

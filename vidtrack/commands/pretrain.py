@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pretrain.images import ImageSet
     from pretrain.settings import Data, PretrainConfig
 
+ENLARGED = 0.75  # images this much smaller than what is learned from are worth a word
+SMALLEST = 16  # pixels; of fewer nobody is told to learn
 TRACKING = {"objectives", "clips", "model", "anchors", "propagation"}  # keys of configs of `vidtrack train`
 
 
@@ -56,6 +58,8 @@ def pretrain(
             cache = Path(wanted.cache) if wanted.cache else None
             options = wanted.split, wanted.limit, wanted.rate, cache
             kept.append(read_data(data, wanted.side(), *options, decoding))
+            if first:
+                warn(_enlarged(kept[-1].side, wanted.size))
             return kept[-1]
 
         with training_progress(quiet or not first, "images", "files") as (decoding, report):
@@ -101,6 +105,20 @@ def _settings(method: str, config: str | None, overrides: list[str]) -> Pretrain
     if settings.method != method:
         raise InputError(f"method={settings.method} and {method} are two methods: give the one only.")
     return settings
+
+
+def _enlarged(side: int | None, size: int) -> list[str]:
+    """What is to be said of images with a short side of `side` pixels that are learned from at `size`."""
+    from pretrain.catalogue import SMALL
+
+    if side is None or side > ENLARGED * size:
+        return []
+    step = 4 if side <= SMALL else 16  # whole patches of the ViTs for images of this size
+    small = side // step * step
+    hint = (
+        f": with data.size={small} they are learned from as they are, and faster" if small >= SMALLEST else ""
+    )
+    return [f"half of the images have {side} pixels or fewer, and are enlarged to {size}{hint}."]
 
 
 def _made_for(path: Path) -> str | None:

@@ -29,7 +29,7 @@ from vidtrack.learn.module import ColorizerTraining
 from vidtrack.learn.same_videos import require_listed, require_same
 from vidtrack.learn.settings import TrackConfig
 from vidtrack.learn.training_set import TrainingSet, read_training_set
-from vidtrack.learn.validate import PRODUCTS, Validator
+from vidtrack.learn.validate import PRODUCTS, Validator, find_davis
 from vidtrack.model.colorizer import VideoColorizer
 from vidtrack.model.tracker_file import save_tracker
 
@@ -99,6 +99,7 @@ def train(
     torch.manual_seed(config.seed)
     module = ColorizerTraining(config)
     _check(config, module.model.stride)
+    find_davis(config.validation.davis)  # before hours of footage are read
     with run_folder(out):
         settings = config.optimizer
         products = (TRACKER, REPORT, *PRODUCTS)
@@ -120,9 +121,10 @@ def train(
         if not first:
             module.prepare(footage.videos)
         left = settings.steps - first
-        if announce is not None and left and world_size() == 1:
+        if left and (announce is not None or world_size() > 1):  # batch norms wait for all processes
             minutes = left * seconds_per_step(module, where) / 60
-            announce(f"about {duration(minutes)} for {left} steps on this machine")
+            if announce is not None:
+                announce(f"about {duration(minutes)} for {left} steps on this machine")
         save = _saver(module, config, footage)
         check = None
         if footage.clips is not None:

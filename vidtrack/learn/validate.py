@@ -120,7 +120,7 @@ class Validator:
         self.best = max((record[SCORE] for record in records), default=-1.0)
         if not (out / BEST).is_file():
             self.best = -1.0
-        self.task = None if settings.davis.data is None else _davis_task(settings.davis)
+        self.task = find_davis(settings.davis)
         for left in out.glob(f"{_TEMPORARY}*"):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
 
@@ -172,7 +172,14 @@ def read_validation(run: Path) -> list[dict[str, float]]:
     return [records[step] for step in sorted(records)]
 
 
-def _davis_task(settings: Davis) -> Any:
+def find_davis(settings: Davis) -> Any:
+    """The masks that are carried at each validation; None: there are none.
+
+    Raises:
+        InputError: `settings` name no usable folder.
+    """
+    if settings.data is None:
+        return None
     from vidtrack.benchmark.davis import DavisSet  # heavy, and only wanted with a folder
     from vidtrack.benchmark.davis_task import davis_task
 
