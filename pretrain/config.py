@@ -32,16 +32,19 @@ def find_config(name: str, bundled: Path) -> Path:
     """The file that `--config NAME` means: a path if it exists, else `bundled/NAME.yaml`.
 
     Raises:
-        InputError: neither exists; the message lists the bundled names.
+        InputError: neither exists; the message has the nearest bundled name, or all.
     """
     for path in (Path(name), bundled / f"{name}.yaml"):
         with contextlib.suppress(OSError):  # a name too long for a file
             if path.is_file():
                 return path
     names = sorted(p.relative_to(bundled).with_suffix("").as_posix() for p in bundled.rglob("*.yaml"))
-    raise InputError(
-        f"there is no config {_short(name)!r}: give the path of a YAML file or one of {', '.join(names)}."
-    )
+    last = {known.rsplit("/", 1)[-1]: known for known in names}  # folders are alike in many
+    file = name.endswith((".yaml", ".yml"))
+    near = [] if file else difflib.get_close_matches(name.rsplit("/", 1)[-1], last, n=1, cutoff=0.7)
+    which = f": give the path of a YAML file or one of {', '.join(names)}."
+    hint = f"; did you mean {last[near[0]]}?" if near else which
+    raise InputError(f"there is no config {_short(name)!r}{hint}")
 
 
 def load_config(schema: type[C], name: str, overrides: Iterable[str], bundled: Path) -> C:

@@ -105,6 +105,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     ("arguments", "sentence"),
     [
         (["--config", "track/none"], "track/default"),
+        (["--config", "track/laptp"], "there is no config 'track/laptp'; did you mean track/laptop?"),
         (["optimizer.step=3"], "did you mean optimizer.steps?"),
         (["objectives.lba=1"], "there is no key objectives.lba; did you mean objectives.lab?"),
         (["objectives={cycles: 1}"], "there is no key objectives.cycles; did you mean objectives.cycle?"),

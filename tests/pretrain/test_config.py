@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from pretrain.config import Config, load_config
+from pretrain.config import Config, find_config, load_config
 from pretrain.errors import InputError
 
 
@@ -126,6 +126,19 @@ def test_errors_are_one_sentence(tmp_path: Path, override: str, sentence: str) -
 def test_unknown_config_lists_the_bundled_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one of track/x"):
         load_config(Outer, "track/y", [], bundled(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("track/laptp", "did you mean track/laptop?"), ("laptop", "did you mean track/laptop?")]
+    + [(name, "one of track/laptop, track/x.") for name in ("my/laptop.yaml", "track/none", "")],
+)
+def test_the_nearest_config_is_named(tmp_path: Path, name: str, says: str) -> None:
+    folder = bundled(tmp_path)
+    (folder / "track" / "laptop.yaml").write_text("")
+    with pytest.raises(InputError) as error:
+        find_config(name, folder)
+    assert str(error.value).endswith(says)
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just text"])
