@@ -133,3 +133,20 @@ def sync_batch_norm(module: M) -> M:
         else:
             sync_batch_norm(child)
     return module
+
+
+def mean_metrics(batches: list[dict[str, Tensor]], device: torch.device) -> dict[str, float]:
+    """The mean of each metric over the batches of a step, those of all processes.
+
+    Args:
+        batches: the metrics of each batch of this process, single numbers.
+        device: of the run, where tensors can be exchanged.
+    """
+    names = sorted(batches[0]) if batches else []
+    if not names:
+        return {}
+    values = torch.stack([torch.stack([of[name].float().to(device) for name in names]) for of in batches])
+    mean = values.mean(dim=0)  # [metrics]
+    if world_size() > 1:
+        dist.all_reduce(mean)
+    return dict(zip(names, (mean / world_size()).tolist(), strict=True))

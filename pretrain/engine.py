@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from pretrain.check import Check, undisturbed
 from pretrain.config import Config
 from pretrain.device import choose_precision
-from pretrain.distributed import rank, world_size
+from pretrain.distributed import mean_metrics, rank, world_size
 from pretrain.errors import InputError
 from pretrain.folder import CHECKPOINT
 from pretrain.interrupts import Handlers
@@ -35,8 +35,6 @@ from pretrain.log import append
 from pretrain.sampler import StepSampler, loader
 
 Report = Callable[[dict[str, float]], None]  # a record of a run
-
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -210,7 +208,7 @@ class RunCallback(Callback):
         step, now = trainer.global_step, time.monotonic()
         self.step = step
         if self._reports(step, trainer):
-            metrics = _mean(trainer, self.metrics)
+            metrics = mean_metrics(self.metrics, trainer.strategy.root_device)
             self.metrics = []
             samples = (step - self.reported_step) * self.batch * trainer.world_size
             samples *= trainer.accumulate_grad_batches
@@ -298,19 +296,6 @@ class RunCallback(Callback):
 
 def _minutes(since: float) -> float:
     return (time.monotonic() - since) / 60
-
-
-def _mean(trainer: L.Trainer, batches: list[dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each metric over the batches of a step, those of all processes."""
-    names = sorted(batches[0]) if batches else []
-    if not names:
-        return {}
-    device = trainer.strategy.root_device
-    values = torch.stack([torch.stack([of[name].float().to(device) for name in names]) for of in batches])
-    mean: Any = values.mean(dim=0)  # [metrics]
-    if trainer.world_size > 1:
-        mean = trainer.strategy.reduce(mean, reduce_op="mean")
-    return dict(zip(names, mean.tolist(), strict=True))
 
 
 def _any(trainer: L.Trainer, one: bool) -> bool:

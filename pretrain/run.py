@@ -159,9 +159,10 @@ def pretrain(
             f"optimizer.batch={settings.batch} is too small for batch norm: give {smallest} or more."
         )
     if settings.accumulate > 1 and method.whole_steps:
+        chunk = f"; {config.method}.chunk=64 saves memory" if hasattr(config.of_method(), "chunk") else ""
         raise InputError(
             f"optimizer.accumulate={settings.accumulate} does not go with {config.method}, which needs all "
-            "images of a step at once: leave it at 1 and raise optimizer.batch."
+            f"images of a step at once: leave it at 1 and raise optimizer.batch{chunk}."
         )
     with run_folder(out):
         return _run(method, read, config, out, where, began, max_minutes, overwrite, report)

@@ -121,6 +121,21 @@ def test_a_video_is_a_source_of_images(here: Path, capsys: pytest.CaptureFixture
     assert load_method(here / "run")[1].data.rate == 4
 
 
+@pytest.mark.parametrize(
+    ("side", "told"),
+    [(16, ""), (24, ""), (32, "32: with data.size=20 they are"), (48, "48: with data.size=20")],
+)
+def test_images_that_are_enlarged_are_told(
+    here: Path, side: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments("run", f"data.size={side}", steps=2)) == 0  # the photos have 20 x 25 pixels
+    errors = capsys.readouterr().err
+    if told:
+        assert f"Warning: half of the images have 20 pixels or fewer, and are enlarged to {told}" in errors
+    else:
+        assert "enlarged" not in errors
+
+
 def test_of_several_processes_one_talks(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

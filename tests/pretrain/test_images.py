@@ -151,6 +151,13 @@ def test_the_middle_is_kept(tmp_path: Path, width: int, height: int) -> None:
     assert image[2:-2, 2:-2].max() < 30
 
 
+def test_the_usual_size_is_known(tmp_path: Path) -> None:
+    for number, size in enumerate([(8, 9), (30, 12), (12, 12), (40, 50), (11, 90)]):
+        save(tmp_path / f"{number}.png", picture(COLOURS["cat"], size))
+    (tmp_path / "bad.png").write_bytes(b"no")
+    assert read_images(tmp_path, 16).side == 12
+
+
 def test_all_kinds_of_pixels(tmp_path: Path) -> None:
     save(tmp_path / "a.png", Image.new("L", (8, 8), 77))
     save(tmp_path / "b.png", Image.new("RGBA", (8, 8), (9, 8, 7, 100)))

@@ -83,7 +83,7 @@ def without_effect(config: TrackConfig) -> list[str]:
     begins = config.tracker is not None or config.model.backbone != Model().backbone
     if config.transfer != Transfer() and not begins:
         found.append(
-            "settings of transfer are for a pretrained start, and this one has random weights: give "
-            "--backbone or --tracker"
+            f"settings of transfer are for a pretrained start, and {config.model.backbone} has random "
+            "weights: give --backbone a file, a run or timm:NAME, or give --tracker"
         )
     return found
