@@ -142,7 +142,7 @@ def mean_metrics(batches: list[dict[str, Tensor]], device: torch.device) -> dict
         batches: the metrics of each batch of this process, single numbers.
         device: of the run, where tensors can be exchanged.
     """
-    names = sorted(batches[0]) if batches else []
+    names = list(batches[0]) if batches else []
     if not names:
         return {}
     values = torch.stack([torch.stack([of[name].float().to(device) for name in names]) for of in batches])

@@ -119,7 +119,10 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
         (["data.cache_gb=-1"], "data.cache_gb: Input should be greater than 0"),
         (["optimizer.learning_rate=inf"], "optimizer.learning_rate: Input should be a finite number"),
         (["clips.crop=64", "data.short_side=32"], "larger than data.short_side=32"),
-        (["validation.davis.data=nowhere", "optimizer.steps=1"], "nowhere is missing"),
+        (
+            ["validation.davis.data=nowhere", "optimizer.steps=1", "optimizer.warmup_steps=0"],
+            "nowhere is missing",
+        ),
     ],
 )
 def test_mistakes(
