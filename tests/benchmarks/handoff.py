@@ -46,7 +46,8 @@ def measure(row: str, seed: int, options: argparse.Namespace) -> Numbers:
     """Train and score one row with one seed, where that was not done yet."""
     run, start = options.out / f"{row}-{seed}", options.out / "pretrain" / f"{row}-{seed}"
     if row == SCRATCH:
-        return learned(run, "track/wide", options.steps, [f"seed={seed}", f"model.share={WIDTH}"], options)
+        changes = [f"seed={seed}", f"model.share={WIDTH}", "model.padding=zeros"]  # as backbones have it
+        return learned(run, "track/wide", options.steps, changes, options)
     minutes = pretrained(row, seed, start, options)
     frozen = tracking(start / FILE, start / "davis", options.data / "eval", start.with_suffix(".log"))
     changes = [f"seed={seed}", "--backbone", str(start / FILE)]

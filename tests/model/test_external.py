@@ -191,9 +191,9 @@ def test_random_weights_are_the_same_each_time_and_leave_the_seed_alone() -> Non
         assert torch.equal(torch.rand(1), expected)
 
 
-def test_random_resnet_is_the_untrained_tracker() -> None:
+def test_random_resnet_is_the_untrained_tracker_with_zeros_beyond_the_edge() -> None:
     torch.manual_seed(0)
-    model = VideoColorizer(Model(backbone="resnet18", zero_init=False)).eval()
+    model = VideoColorizer(Model(backbone="resnet18", zero_init=False, padding="zeros")).eval()
     image = picture(48, 64)
     x = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
     with torch.no_grad():

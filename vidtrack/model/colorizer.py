@@ -25,8 +25,9 @@ class Model(Config):
     with `zero_init` each residual block starts as identity, `share` is the share of the standard number of
     channels (0.5: half of them, a quarter of the work), all of ResNets that begin with random weights;
     `padding` is what convolutions see beyond the edge of the image (see `pretrain.backbones.ResNet`; null:
-    what the backbone file says, else zeros). `head` holds the hidden and output channels of the projection;
-    `embedding` says what the tracker compares: the trunk's features ("layer3"), the head's output, or both.
+    what the backbone file says, and "replicate" where the weights begin at random). `head` holds the hidden
+    and output channels of the projection; `embedding` says what the tracker compares: the trunk's features
+    ("layer3"), the head's output, or both.
 
     `companion` is a second backbone, which stays as it is: the tracker compares its features, too, so that
     an image-level and a correspondence embedding complement each other (SFC: Hu et al., ECCV 2022). Its

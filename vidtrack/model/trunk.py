@@ -132,14 +132,15 @@ def make_trunk(
             `timm:NAME@PATH`.
         input, zero_init: of a ResNet that begins with random weights, see `ResNet`.
         share: the same; other backbones have their own, which must be this one, unless it is 1.
-        padding: see `ResNet`; None: what a file says, else zeros.
+        padding: see `ResNet`; None: what a file says; of "resnet18" and its like "replicate", so that no cell
+            can tell from the edge where it lies; else zeros.
 
     Raises:
         InputError: there is no such thing, it can't be read, it is no backbone, `padding` is given for a
             network without such edges, or `share` for one with another number of channels.
     """
     if spec in ARCHES:
-        own = padding or "zeros"
+        own = padding or "replicate"  # no cell shall see where it is
         return ResNet(spec, "layer3", ("layer3",), input, zero_init, share=share, padding=own)
     kind, _, _name = spec.partition(":")
     if kind == "timm" and not Path(spec).exists():
