@@ -7,8 +7,8 @@ DATA has `train/` (videos) and `eval/DAVIS-2016-dev`. Each row is made by the co
 davis`. The network is that of `track/laptop`, with zeros beyond the edge, as when the table was made. An
 equal budget means equally many frames forward and backward (a frame without gradient counts a third); the
 minutes that it took stand beside it. "random" is the same network before training; of `quantized` there
-is one that sees lightness alone, as in its paper, and one that sees gray pictures while it learns, and colours
-when it tracks.
+is one that sees lightness alone, as in its paper, and one that sees gray pictures while it learns, and
+colours when it tracks.
 
 Finished work in OUT is not done again. Several processes may work on different `--seeds` and `--rows` in one
 OUT; each prints the table of all that is there, and writes it to OUT/objectives.md.
