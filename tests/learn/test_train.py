@@ -302,5 +302,7 @@ def test_folders_that_teach_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no video files"):
         build_cache(tmp_path, Data(), tmp_path / "cache", 3)
     (tmp_path / "a.mp4").write_bytes(b"x")
+    told = list[str]()
     with pytest.raises(InputError, match="no video that can be learned from"):
-        build_cache(tmp_path, Data(), tmp_path / "cache", 3)
+        build_cache(tmp_path, Data(), tmp_path / "cache", 3, announce=told.append)
+    assert len(told) == 1 and "learned from" in told[0]  # and no plan for nothing

@@ -221,7 +221,8 @@ def build_cache(
     if any(path.is_dir() for path in files):
         tell(f"folders of frames are taken to hold {float(DEFAULT_RATE):g} frames per second")
     parts = choose_parts(footage.shots, settings, min_frames)
-    tell(_plan(parts, len(footage.shots), settings, cache))
+    if parts:
+        tell(_plan(parts, len(footage.shots), settings, cache))
     loaded = load_parts(parts, settings.short_side, settings.rate, cache, progress, threads)
     numbers = {shot: number for number, shot in enumerate(footage.shots)}
     for part, video in zip(parts, loaded, strict=True):
