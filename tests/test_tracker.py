@@ -242,7 +242,7 @@ def test_the_default_tracker_brings_its_settings_and_presets_those_of_the_papers
 def test_options_of_the_command_line_are_settings() -> None:
     """`context` and `topk` hold for keypoints, too, when they are given."""
     given: dict[str, Any] = {"radius": 3, "reach": 2, "topk": 7, "temperature": 0.2, "refine": False}
-    given |= {"bijective": 0.5, "annotated": 0.4}
+    given |= {"bijective": 0.5, "annotated": 0.4, "drop_entering": False}
     settings = TrackerOptions(size="320", context="2", **given).load("copy").settings
     assert settings == Propagation(size=320, context=(1, 2), point_context=(1, 2), point_topk=7, **given)
     assert TrackerOptions(size="native").load("copy").settings == Propagation(size=None)

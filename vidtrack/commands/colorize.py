@@ -14,7 +14,9 @@ from vidtrack.commands.shared import MaxPixels, OnError, Overwrite, Quiet, Track
 PHOTO_OPTIONS = {"inputs", "backbone", "out", "device", "threads", "max_pixels", "overwrite", "quiet"}
 
 
-@with_options(TrackerOptions, leave_out=("preset", "reach", "topk", "bijective", "annotated", "refine"))
+@with_options(
+    TrackerOptions, leave_out=("preset", "reach", "topk", "bijective", "annotated", "drop_entering", "refine")
+)
 def colorize(
     call: typer.Context,
     inputs: Annotated[

@@ -11,7 +11,9 @@ from vidtrack.commands.options import TrackerOptions, with_options
 from vidtrack.commands.shared import Overwrite, Quiet, TrackerName, told
 
 
-@with_options(TrackerOptions, leave_out=("preset", "reach", "bijective", "annotated", "refine"))
+@with_options(
+    TrackerOptions, leave_out=("preset", "reach", "bijective", "annotated", "drop_entering", "refine")
+)
 def pointers(
     video: Annotated[Path, typer.Argument(help="Video file or folder of frames.")],
     frame: Annotated[int, typer.Option(help="Number of the frame that the points are in.")],

@@ -14,6 +14,7 @@ from vidtrack.labels.masks import Masks
 from vidtrack.propagate.annotations import masks_to_cells
 from vidtrack.propagate.carrier import Carrier, Confidence
 from vidtrack.propagate.confidence import MaskConfidence, joined
+from vidtrack.propagate.entering import drop_entering
 from vidtrack.propagate.fusion import decidedness, mean
 from vidtrack.propagate.propagator import Carried, Propagator
 from vidtrack.propagate.readout import winners
@@ -43,6 +44,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
         self.objects = list(objects)
         self.latest: Masks | None = None
         self.ahead: Masks | None = None
+        self._before = torch.zeros(0)  # the label map of the frame before
         self.confidence = MaskConfidence()
         self.fine = FINE if stride % FINE == 0 and settings.preset is None else 1
         self._propagator = Propagator(
@@ -54,6 +56,7 @@ class MaskCarrier(Carrier[Masks, Carried]):
         self.latest, self.ahead = labels, None
         self.objects = [*self._known, *(number for number in labels.objects if number not in self._known)]
         maps = self._maps(labels, embedding)
+        self._before = maps
         self._propagator.annotate(index, embedding, maps)
         self.confidence.annotate(embedding, coarse(maps, self.fine))
 
@@ -82,8 +85,12 @@ class MaskCarrier(Carrier[Masks, Carried]):
         return self._propagator.region(later)
 
     def step(self, index: int, embedding: Tensor, image: np.ndarray, region: Tensor | None = None) -> Carried:
-        """See `Propagator.step`."""
-        carried = self._propagator.step(index, embedding, region)
+        """See `Propagator.step`, and `drop_entering`."""
+        carried = self._propagator.look(index, embedding, region)
+        if self.settings.drop_entering:
+            carried.labels = drop_entering(carried.labels, self._before, self.fine)
+        self._before = carried.labels
+        self._propagator.remember(index, embedding, carried.labels, region)
         carried.confidence = self.confidence(embedding, coarse(carried.labels, self.fine))
         return carried
 

@@ -52,9 +52,11 @@ class Propagation(Config):
         annotated: how much a pointer of a mask to an annotated frame is preferred to one to a carried frame,
             added to its cosine while objects keep their size, see `vidtrack.propagate.preference`; annotated
             frames also follow the objects then, see `vidtrack.propagate.following`. 0: neither.
+        drop_entering: what comes in at the edge of the frame away from an object is no piece of it, see
+            `vidtrack.propagate.entering`.
         preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
-            `reach`, `margin`, `refine`, `foreground`, `bijective` and `annotated` have no effect, and
-            `context` counts frames.
+            `reach`, `margin`, `refine`, `foreground`, `bijective`, `annotated` and `drop_entering` have no
+            effect, and `context` counts frames.
     """
 
     size: int | None = Field(default=480, ge=16, le=8192)
@@ -70,6 +72,7 @@ class Propagation(Config):
     foreground: float = Field(default=1.3, gt=0, le=10)
     bijective: float = Field(default=0.25, ge=0, le=1, allow_inf_nan=False)
     annotated: float = Field(default=0.012, ge=0, le=1, allow_inf_nan=False)
+    drop_entering: bool = True
     preset: Preset | None = None
 
     @model_validator(mode="after")
