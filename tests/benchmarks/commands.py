@@ -44,7 +44,7 @@ def tracking(tracker: Path, out: Path, data: Path, log: Path) -> dict[str, float
     """
     if not (out / "results.json").is_file():
         words = ["benchmark", "davis", "--data", str(data / "DAVIS-2016-dev"), "--year", "2016"]
-        words += ["--split", "dev", "--bijective", "0", "--annotated", "0"]
+        words += ["--split", "dev", "--bijective", "0", "--annotated", "0", "--no-drop-entering"]
         words += ["--precision", "float32"]
         call([*words, "--tracker", str(tracker), "--out", str(out), "--quiet"], log)
     results = json.loads((out / "results.json").read_text())
