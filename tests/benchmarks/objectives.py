@@ -4,11 +4,10 @@
 
 DATA has `train/` (videos) and `eval/DAVIS-2016-dev`. Each row is made by the commands that a user types:
 `vidtrack train --config track/laptop 'objectives={NAME: 1}'` with fewer steps, then `vidtrack benchmark
-davis`. The network is that of `track/laptop`, with zeros beyond the edge, as when the table was made. An
-equal budget means equally many frames forward and backward (a frame without gradient counts a third); the
-minutes that it took stand beside it. "random" is the same network before training; of `quantized` there
-is one that sees lightness alone, as in its paper, and one that sees gray pictures while it learns, and
-colours when it tracks.
+davis`. The network is that of `track/laptop`. An equal budget means equally many frames forward and
+backward (a frame without gradient counts a third); the minutes that it took stand beside it. "random" is the
+same network before training; of `quantized` there is one that sees lightness alone, as in its paper, and
+one that sees gray pictures while it learns, and colours when it tracks.
 
 Finished work in OUT is not done again. Several processes may work on different `--seeds` and `--rows` in one
 OUT; each prints the table of all that is there, and writes it to OUT/objectives.md.
@@ -51,7 +50,7 @@ def steps(row: str, budget: int) -> int:
 def measure(row: str, seed: int, options: argparse.Namespace) -> Numbers:
     """Train and score one row with one seed, where that was not done yet."""
     name = row.removesuffix("-rgb") if row != "random" else "anchors"
-    changes = [f"objectives={{{name}: 1}}", f"seed={seed}", "model.padding=zeros", *EXTRA.get(row, [])]
+    changes = [f"objectives={{{name}: 1}}", f"seed={seed}", *EXTRA.get(row, [])]
     run = options.out / f"{row}-{seed}"
     return learned(run, "track/laptop", steps(row, options.steps), changes, options)
 
