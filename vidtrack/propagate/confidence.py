@@ -24,8 +24,8 @@ from torch import Tensor
 from vidtrack.propagate.fusion import decidedness
 
 # Bias, then the weights of decidedness, likeness and wholeness.
-CALIBRATION = (-11.14, 4.61, 7.64, 1.39)
-JOINED = (-5.36, 8.16)  # of two passes: bias, and the weight of the mean probability
+CALIBRATION = (-9.87, 4.47, 6.41, 1.44)
+JOINED = (-5.09, 7.84)  # of two passes: bias, and the weight of the mean probability
 INSIDE = 0.5  # cells with more of an object's label than this are its pieces
 
 
