@@ -30,8 +30,6 @@ def grid(*boxes: tuple[int, int, int, int], value: float = 0.8) -> Tensor:
 
 BODY = (6, 14, 4, 14)
 FAR = (8, 12, 37, 40)
-
-
 GROWN = (3, 17, 3, 17)  # all that is near (9, 11, 9, 11), and more
 
 
@@ -52,10 +50,7 @@ def test_a_piece_that_comes_in_away_from_the_object_is_background(fine: int) -> 
         (grid(BODY, (0, 3, 4, 6)), grid(BODY, FAR)),  # the object goes on outside
         (grid(BODY), grid(BODY, (0, 2, 4, 6))),  # near enough to be a part that has moved
         (grid(BODY), grid(BODY, (10, 12, 14, 40))),  # in one piece with the object
-        (
-            grid(BODY),
-            grid(BODY, (8, 10, 16, 19), (10, 12, 19, 40)),
-        ),  # in one piece by a corner with what is near
+        (grid(BODY), grid(BODY, (8, 10, 16, 19), (10, 12, 19, 40))),  # joined to what is near by a corner
         (grid(BODY), grid((6, 8, 4, 8), FAR)),  # the larger part: the object has jumped
         (grid(), grid(BODY, FAR)),  # there was no object
         (grid(BODY), grid(BODY) + grid(FAR, value=SURE)),  # not sure

@@ -52,7 +52,7 @@ class TrackerOptions:
         typer.Option(help="How much a mask's pointer to annotated frames is preferred, as a cosine. [0.012]"),
     ] = None
     drop_entering: Annotated[
-        bool | None, typer.Option(help="What comes in at the edge away from an object is none of it. [on]")
+        bool | None, typer.Option(help="What comes in at the edge away from a mask is none of it. [on]")
     ] = None
     refine: Annotated[bool | None, typer.Option(help="Snap masks to the frame's edges. [on]")] = None
     precision: Annotated[

@@ -52,8 +52,8 @@ class Propagation(Config):
         annotated: how much a pointer of a mask to an annotated frame is preferred to one to a carried frame,
             added to its cosine while objects keep their size, see `vidtrack.propagate.preference`; annotated
             frames also follow the objects then, see `vidtrack.propagate.following`. 0: neither.
-        drop_entering: what comes in at the edge of the frame away from an object is no piece of it, see
-            `vidtrack.propagate.entering`.
+        drop_entering: what comes in at the edge of the frame away from the mask of an object is no piece of
+            it, see `vidtrack.propagate.entering`.
         preset: carry labels exactly as the code of a paper does, see `vidtrack.propagate.presets`; then
             `reach`, `margin`, `refine`, `foreground`, `bijective`, `annotated` and `drop_entering` have no
             effect, and `context` counts frames.
